@@ -20,7 +20,7 @@ PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lleveldb -lpthread
 
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
            -Wwrite-strings -Wvla -Wno-unused-parameter $(WERROR)
-CPPFLAGS += -D_GNU_SOURCE -DGFS_VERSION_TEXT='"$(VERSION)"' -Iinclude -Icommon -I$(BUILD)/proto
+CPPFLAGS += -D_GNU_SOURCE -DGFS_VERSION_TEXT='"$(VERSION)"' -I. -Iinclude -Icommon -I$(BUILD)/proto
 CFLAGS  += -std=gnu11 $(OPT) -fPIC -fvisibility=hidden -fno-omit-frame-pointer $(WARN) \
            $(PKG_CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 LDFLAGS += $(if $(SANITIZE),-fsanitize=$(SANITIZE))
