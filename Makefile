@@ -1,29 +1,39 @@
-# make        builds everything into $(BUILD)
-# make demo   the story: build, cluster, 256 MiB stored thrice, a chunkserver killed, read back
-# make test   unit and end-to-end tests
-# make help   the rest
+# make          builds everything into $(BUILD)
+# make demo     the story: build, cluster, 256 MiB stored thrice, a chunkserver killed, read back
+# make test     unit and end-to-end tests
+# make help     the rest
 #
 # Layout: every .c in common/ master/ chunkserver/ client/ goes into one archive a folder (mains
-# excepted); every tests/unit/test_NAME.c is one cmocka program; fuzz targets likewise.
+# excepted); every tests/unit/test_NAME.c is one cmocka program; every tests/fuzz/fuzz_NAME.c one
+# fuzz target. Missing Debian packages are installed by the first step of a build (tools/deps.sh),
+# so nothing is asked of pkg-config before a recipe runs.
 
 BUILD   ?= build
 CC      ?= gcc
 AR      ?= gcc-ar
 PROTOCC ?= protoc-c
+PYTHON  ?= /usr/bin/python3
 VERSION := 0.1.0
 SANITIZE ?=
 OPT     ?= -O2 -g
+JOBS    ?= $(shell nproc 2>/dev/null || echo 2)
+PREFIX  ?= /usr/local
+LIBDIR  ?= $(PREFIX)/lib
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 
 PKGS    := libevent_core libevent_pthreads libcrypto libprotobuf-c libisal libcjson libsystemd
-PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-PKG_LIBS   := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lleveldb -lpthread -lm
+# Asked once, when first needed: by then tools/deps.sh has run.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
+PKG_LIBS   = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS)) -lleveldb -lpthread \
+             -lm)$(PKG_LIBS)
 
+SAN_FLAGS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
+             $(if $(findstring undefined,$(SANITIZE)),-fno-sanitize-recover=undefined))
 WARN    := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
            -Wwrite-strings -Wvla -Wno-unused-parameter $(WERROR)
 CPPFLAGS += -D_GNU_SOURCE -DGFS_VERSION_TEXT='"$(VERSION)"' -I. -Iinclude -Icommon -I$(BUILD)/proto
-CFLAGS  += -std=gnu11 $(OPT) -fPIC -fvisibility=hidden -fno-omit-frame-pointer $(WARN) \
-           $(PKG_CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE))
-LDFLAGS += $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+CFLAGS  += -std=gnu11 $(OPT) -fPIC -fvisibility=hidden -fno-omit-frame-pointer $(WARN) $(SAN_FLAGS)
+LDFLAGS += $(SAN_FLAGS)
 
 PROTOS    := $(wildcard include/proto/*.proto)
 PROTO_C   := $(PROTOS:include/proto/%.proto=$(BUILD)/proto/%.pb-c.c)
@@ -53,16 +63,28 @@ all: $(PROGS) $(LIBGFS_A) $(LIBGFS_SO) $(BUILD)/lib/pkgconfig/gfs.pc
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-$(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: include/proto/%.proto
+# ---- packages ----------------------------------------------------------------------------------
+# A stamp a group; `make deps` asks for all of them again.
+$(BUILD)/.deps-%: tools/deps.sh tools/packages.txt
+	@mkdir -p $(@D)
+	@tools/deps.sh $*
+	@touch $@
+
+.PHONY: deps
+deps:
+	@tools/deps.sh build test lint
+
+# ---- programs and libraries --------------------------------------------------------------------
+$(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: include/proto/%.proto | $(BUILD)/.deps-build
 	@mkdir -p $(@D)
 	$(PROTOCC) --proto_path=include/proto --c_out=$(BUILD)/proto $<
 
 $(BUILD)/proto/%.pb-c.o: $(BUILD)/proto/%.pb-c.c
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(COMMON_A): $(COMMON_O) $(PROTO_O)
 $(MASTER_A): $(MASTER_O)
@@ -92,24 +114,126 @@ $(PROGS):
 	@mkdir -p $(@D)
 	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+# For use from the build directory; `make install` writes one of its own.
+pc = sed -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBDIR@|$(1)|' -e 's|@INCLUDEDIR@|$(2)|' $< > $@
 $(BUILD)/lib/pkgconfig/gfs.pc: client/gfs.pc.in Makefile
 	@mkdir -p $(@D)
-	sed -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBDIR@|$(abspath $(BUILD)/lib)|' \
-	    -e 's|@INCLUDEDIR@|$(abspath include)|' $< > $@
+	$(call pc,$(abspath $(BUILD)/lib),$(abspath include))
+$(BUILD)/install/gfs.pc: client/gfs.pc.in Makefile
+	@mkdir -p $(@D)
+	$(call pc,$(LIBDIR),$(PREFIX)/include/gfs)
 
 # ---- tests -------------------------------------------------------------------------------------
 UNIT_SRC  := $(wildcard tests/unit/test_*.c)
 UNIT_BIN  := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/tests/%)
-$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(MASTER_A) $(CS_A) $(LIBGFS_A)
+FUZZ_SRC  := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_BIN  := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/fuzz/%)
+REPLAY_BIN := $(FUZZ_SRC:tests/fuzz/%.c=$(BUILD)/replay/%)
+ROLE_LIBS := $(MASTER_A) $(CS_A) $(LIBGFS_A)
+link_roles = $(CC) $(CFLAGS) $(LDFLAGS) $(1) -o $@ $(filter %.o,$^) \
+             -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(PKG_LIBS) $(2)
+
+$(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(ROLE_LIBS)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
-	    $(PKG_LIBS) -lcmocka
+	$(call link_roles,,-lcmocka)
+$(UNIT_SRC:tests/unit/%.c=$(BUILD)/obj/tests/unit/%.o): | $(BUILD)/.deps-test
 
-.PHONY: unit
+# The same targets twice: with libFuzzer (CC=clang), and with a main that replays the corpus.
+$(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(ROLE_LIBS)
+	@mkdir -p $(@D)
+	$(call link_roles,-fsanitize=fuzzer)
+$(BUILD)/replay/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/replay_main.o $(ROLE_LIBS)
+	@mkdir -p $(@D)
+	$(call link_roles)
+
+.PHONY: unit fuzzers replayers tests
 unit: $(UNIT_BIN)
+fuzzers: $(FUZZ_BIN)
+replayers: $(REPLAY_BIN)
+tests: all unit replayers
 
-.PHONY: clean
+submake = $(MAKE) --no-print-directory -j$(JOBS)
+ASAN_FLAGS = BUILD=$(BUILD)/asan SANITIZE=address,undefined OPT="-O1 -g" WERROR=-Werror
+TSAN_FLAGS = BUILD=$(BUILD)/tsan SANITIZE=thread OPT="-O1 -g" WERROR=-Werror
+FUZZ_FLAGS = BUILD=$(BUILD)/fuzz CC=clang SANITIZE=address,undefined,fuzzer-no-link OPT="-O1 -g"
+FUZZ_SECONDS ?= 60
+CUTS ?= 20
+RUN_TESTS = $(PYTHON) tools/run_tests.py
+
+.PHONY: test test-unit test-e2e test-asan test-tsan fuzz powercut
+test: $(BUILD)/.deps-build $(BUILD)/.deps-test
+	@$(submake) tests
+	@BUILD=$(BUILD) $(RUN_TESTS) --name test unit replay e2e
+test-unit: $(BUILD)/.deps-build $(BUILD)/.deps-test
+	@$(submake) unit replayers
+	@BUILD=$(BUILD) $(RUN_TESTS) --name test-unit unit replay
+test-e2e: $(BUILD)/.deps-build $(BUILD)/.deps-test
+	@$(submake) all
+	@BUILD=$(BUILD) $(RUN_TESTS) --name test-e2e e2e
+test-asan: $(BUILD)/.deps-build $(BUILD)/.deps-test
+	@$(submake) $(ASAN_FLAGS) tests
+	@BUILD=$(BUILD)/asan SANITIZE=address,undefined $(RUN_TESTS) --name test-asan unit replay e2e
+test-tsan: $(BUILD)/.deps-build $(BUILD)/.deps-test
+	@$(submake) $(TSAN_FLAGS) tests
+	@BUILD=$(BUILD)/tsan SANITIZE=thread $(RUN_TESTS) --name test-tsan unit e2e
+fuzz: $(BUILD)/.deps-build $(BUILD)/.deps-lint
+	@$(submake) $(FUZZ_FLAGS) fuzzers
+	@BUILD=build/fuzz $(PYTHON) tools/run_fuzz.py --seconds $(FUZZ_SECONDS)
+powercut: $(BUILD)/.deps-build $(BUILD)/.deps-test
+	@$(submake) all
+	@BUILD=$(BUILD) $(PYTHON) tests/power/powercut.py --cuts $(CUTS)
+
+# ---- checks of the source ----------------------------------------------------------------------
+.PHONY: lint format
+lint: $(BUILD)/.deps-build $(BUILD)/.deps-lint
+	@$(submake) BUILD=$(BUILD)/lint WERROR=-Werror tests
+	@$(PYTHON) tools/lint.py
+format: $(BUILD)/.deps-lint
+	clang-format -i $$(git ls-files '*.c' '*.h')
+
+# ---- running it --------------------------------------------------------------------------------
+.PHONY: demo cluster cluster-stop
+demo: $(BUILD)/.deps-build
+	@$(submake) $(PROGS)
+	@BUILD=$(BUILD) tools/demo.sh
+cluster: $(BUILD)/.deps-build
+	@$(submake) $(PROGS)
+	@BUILD=$(BUILD) tools/cluster.sh start
+cluster-stop:
+	@BUILD=$(BUILD) tools/cluster.sh stop
+
+# ---- installing --------------------------------------------------------------------------------
+.PHONY: install
+install: all $(BUILD)/install/gfs.pc
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(LIBDIR)/pkgconfig \
+	    $(DESTDIR)$(PREFIX)/include/gfs $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/share/doc/gfs
+	install -m 755 $(PROGS) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(LIBGFS_A) $(DESTDIR)$(LIBDIR)
+	install -m 755 $(LIBGFS_SO).0 $(DESTDIR)$(LIBDIR)
+	ln -sf libgfs.so.0 $(DESTDIR)$(LIBDIR)/libgfs.so
+	install -m 644 $(BUILD)/install/gfs.pc $(DESTDIR)$(LIBDIR)/pkgconfig
+	install -m 644 include/gfs.h include/gfs_err.h include/gfs_err.tbl \
+	    $(DESTDIR)$(PREFIX)/include/gfs
+	install -m 644 deploy/*.conf $(DESTDIR)$(PREFIX)/share/doc/gfs
+	for unit in deploy/*.service; do \
+	    sed 's|@PREFIX@|$(PREFIX)|' $$unit > $(DESTDIR)$(UNITDIR)/$${unit##*/}; \
+	done
+
+.PHONY: clean help
 clean:
 	rm -rf $(BUILD)
+
+help:
+	@echo "make               build into $(BUILD)/ (BUILD=DIR, SANITIZE=address, OPT=-O0, CC=clang)"
+	@echo "make demo          store 256 MiB in three replicas, kill a chunkserver, read it back"
+	@echo "make cluster       leave a local cluster running; make cluster-stop ends it"
+	@echo "make test          unit and end-to-end tests (test-unit, test-e2e: one of them)"
+	@echo "make test-asan     the same under AddressSanitizer and UBSan; test-tsan: ThreadSanitizer"
+	@echo "make fuzz          every fuzz target, FUZZ_SECONDS=60 in all"
+	@echo "make powercut      power cuts on loop-mounted XFS and ext4, CUTS=20 each (root)"
+	@echo "make lint          format, static analysis, floors, sizes; make format: clang-format"
+	@echo "make install       PREFIX=/usr/local DESTDIR= LIBDIR= UNITDIR="
+	@echo "make deps          install missing Debian packages (as root or with sudo)"
+	@echo "make clean         remove $(BUILD)/"
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
