@@ -26,10 +26,6 @@
 extern "C" {
 #endif
 
-#ifndef GFS_API
-#define GFS_API __attribute__((visibility("default")))
-#endif
-
 struct gfs;      /* a connection to a cluster */
 struct gfs_file; /* an open file */
 struct gfs_dir;  /* an open directory listing */
@@ -138,8 +134,9 @@ struct gfs_server_info {
 
 /*
  * Connects to the master at "host:port" (NULL: $GFS_MASTER, else 127.0.0.1:7400). opts may be
- * NULL. Fails with CONN or TIMEOUT when no master answers within timeout_ms. Free with
- * gfs_disconnect, after every file and directory of it is closed.
+ * NULL. Fails with CONN or TIMEOUT when no master answers within timeout_ms; a connection that is
+ * refused is tried again for 5 s at most, since a person may be waiting. Free with gfs_disconnect,
+ * after every file and directory of it is closed.
  */
 GFS_API enum gfs_err gfs_connect(const char *master, const struct gfs_options *opts,
                                  struct gfs **ret_fs) GFS_MUST_CHECK;
@@ -187,6 +184,21 @@ GFS_API enum gfs_err gfs_fstat(struct gfs_file *file, struct gfs_attr *ret_attr)
 
 GFS_API enum gfs_err gfs_stat(struct gfs *fs, const char *path,
                               struct gfs_attr *ret_attr) GFS_MUST_CHECK;
+/*
+ * gfs_stat of `count` paths with the requests pipelined: one round trip for many. ret_errs[i] tells
+ * of paths[i]; ret_attrs[i] is set where that is GFS_OK. Returns GFS_OK when all are, else one of
+ * the errors.
+ */
+GFS_API enum gfs_err gfs_stat_many(struct gfs *fs, const char *const *paths, size_t count,
+                                   struct gfs_attr *ret_attrs,
+                                   enum gfs_err *ret_errs) GFS_MUST_CHECK;
+/*
+ * Makes `count` empty files, pipelined; one that is there already is EXISTS. create_opts may be
+ * NULL. Errors as with gfs_stat_many. No order among them.
+ */
+GFS_API enum gfs_err gfs_create_many(struct gfs *fs, const char *const *paths, size_t count,
+                                     const struct gfs_create_options *create_opts,
+                                     enum gfs_err *ret_errs) GFS_MUST_CHECK;
 /*
  * Lists a directory in byte order of names, fetched in pages. gfs_readdir returns NOT_FOUND after
  * the last entry. An entry that changes while the listing runs is seen before or after, never twice.

@@ -9,6 +9,11 @@
 extern "C" {
 #endif
 
+/* What libgfs.so exports. */
+#ifndef GFS_API
+#define GFS_API __attribute__((visibility("default")))
+#endif
+
 enum gfs_err {
 #define GFS_ERR(name, code, class, errno_value, text) GFS_ERR_##name = code,
 #include "gfs_err.tbl"
@@ -24,15 +29,15 @@ enum gfs_err_class {
 };
 
 /* Text for people, never NULL; an unknown code gives "unknown error". Thread-safe. */
-const char *gfs_err_text(enum gfs_err err);
+GFS_API const char *gfs_err_text(enum gfs_err err);
 /* The name as in the table ("NOT_FOUND"), never NULL. Thread-safe. */
-const char *gfs_err_name(enum gfs_err err);
+GFS_API const char *gfs_err_name(enum gfs_err err);
 /* What a caller should do about it. An unknown code is FINAL. Thread-safe. */
-enum gfs_err_class gfs_err_class(enum gfs_err err);
+GFS_API enum gfs_err_class gfs_err_class(enum gfs_err err);
 /* The closest errno value, 0 for GFS_OK. Thread-safe. */
-int gfs_err_errno(enum gfs_err err);
+GFS_API int gfs_err_errno(enum gfs_err err);
 /* A code off the wire made safe: unknown ones become GFS_ERR_PROTO. */
-enum gfs_err gfs_err_from_wire(unsigned code);
+GFS_API enum gfs_err gfs_err_from_wire(unsigned code);
 
 #define GFS_MUST_CHECK __attribute__((warn_unused_result))
 
