@@ -34,6 +34,9 @@ void loop_free(struct loop *loop);
 enum gfs_err loop_start(struct loop *loop) GFS_MUST_CHECK; /* in a thread of its own */
 void loop_run(struct loop *loop);                          /* on this thread, until loop_stop */
 void loop_stop(struct loop *loop);                         /* any thread, also a signal's task */
+/* Runs what is ready on this thread, without waiting, when no thread is running the loop; else
+ * false. For taking down what lives on a loop that has been stopped. */
+bool loop_turn(struct loop *loop);
 bool loop_is_current(const struct loop *loop);
 /* Any thread. Runs task->fn on the loop's thread, in the order of posting. */
 void loop_post(struct loop *loop, struct loop_task *task);
