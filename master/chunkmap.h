@@ -1,0 +1,119 @@
+/*
+ * chunkmap: handle -> chunk, with its replica locations. Floor 5, pure; the master loop's thread.
+ *
+ * Chunks live in a slab, 40 bytes each, found by a linear-hash index that grows one bucket at a
+ * time, so no insert ever stalls. Version, length, goal and references are persistent and change
+ * only through namespace.h, which records the change; locations are in RAM only, and the service's.
+ *
+ * Life: live (references > 0) -> released (its last file dropped it; queued in order of release,
+ * locations kept so that the service knows where to send deletes) -> freed by chunkmap_drop.
+ */
+#ifndef MASTER_CHUNKMAP_H
+#define MASTER_CHUNKMAP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "gfs_err.h"
+#include "master/index.h"
+#include "master/slab.h"
+
+#define CHUNK_INLINE_LOCATIONS 4u
+#define CHUNK_LOCATIONS_MAX    32u
+#define CHUNK_SERVER_MAX       65535u /* server indexes are below it */
+
+enum chunk_location_state {
+    CHUNK_LOCATION_OK = 0,
+    CHUNK_LOCATION_STALE = 1,
+    CHUNK_LOCATION_CORRUPT = 2,
+};
+
+/* Read the plain fields freely; write none of them outside chunkmap.c and namespace*.c. */
+struct chunk {
+    uint64_t handle;
+    uint32_t version;
+    union {
+        struct {
+            uint32_t length_bytes : 31; /* committed */
+            uint32_t truncating : 1;    /* cut at the master, not yet on the replicas */
+        };
+        uint32_t released_s; /* released: when */
+    };
+    uint32_t references : 24; /* files that hold it; 0: released */
+    uint32_t goal : 8;
+    uint32_t owner;      /* slab reference of an inode that holds it; released: next in queue */
+    uint32_t index_next; /* the index's */
+    uint8_t location_count;
+    uint8_t inline_states; /* 2 bits each */
+    uint16_t spare;
+    union {
+        uint16_t inline_servers[CHUNK_INLINE_LOCATIONS];
+        uint32_t overflow; /* when location_count > CHUNK_INLINE_LOCATIONS */
+    };
+};
+
+struct chunk_location {
+    uint16_t server;
+    enum chunk_location_state state;
+};
+
+struct chunkmap {
+    struct slab chunks;
+    struct slab overflows;
+    struct index by_handle;
+    uint64_t live_count;
+    uint64_t released_count;
+    uint32_t released_first;
+    uint32_t released_last;
+};
+
+void chunkmap_init(struct chunkmap *map, uint64_t seed);
+void chunkmap_release(struct chunkmap *map);
+/* Live or released (chunk_released tells); NULL when unknown. Valid until it is dropped. */
+struct chunk *chunkmap_find(const struct chunkmap *map, uint64_t handle);
+static inline bool chunk_released(const struct chunk *chunk)
+{
+    return chunk->references == 0;
+}
+
+/*
+ * Walks all chunks, live and released, in slices: *at starts at 0; NULL at the end. Chunks made or
+ * dropped between two calls are seen or not, nothing else goes wrong.
+ */
+struct chunk *chunkmap_walk(const struct chunkmap *map, uint32_t *at);
+
+/* Adds the location or changes its state. BUSY: it has CHUNK_LOCATIONS_MAX. NO_MEMORY. */
+enum gfs_err chunk_add_location(struct chunkmap *map, struct chunk *chunk, uint16_t server,
+                                enum chunk_location_state state) GFS_MUST_CHECK;
+/* false: it was not there. The order of the others may change. */
+bool chunk_remove_location(struct chunkmap *map, struct chunk *chunk, uint16_t server);
+void chunk_clear_locations(struct chunkmap *map, struct chunk *chunk);
+/* i < chunk->location_count. */
+struct chunk_location chunk_location(const struct chunkmap *map, const struct chunk *chunk,
+                                     uint32_t i);
+bool chunk_find_location(const struct chunkmap *map, const struct chunk *chunk, uint16_t server,
+                         enum chunk_location_state *ret_state);
+uint32_t chunk_count_locations(const struct chunkmap *map, const struct chunk *chunk,
+                               enum chunk_location_state state);
+
+/*
+ * The chunk released longest ago, NULL when none is. Before a server is told to delete it, the
+ * change that released it must be durable (journal_barrier), since the file is back otherwise.
+ */
+struct chunk *chunkmap_released_first(const struct chunkmap *map);
+/* Forgets a released chunk: it must be chunkmap_released_first. */
+void chunkmap_drop(struct chunkmap *map, struct chunk *chunk);
+
+uint64_t chunkmap_memory_bytes(const struct chunkmap *map);
+
+/* For namespace*.c and image.c only. */
+enum gfs_err chunkmap_add(struct chunkmap *map, uint64_t handle,
+                          struct chunk **ret_chunk) GFS_MUST_CHECK; /* EXISTS */
+uint32_t chunkmap_ref(const struct chunkmap *map, const struct chunk *chunk);
+struct chunk *chunkmap_at(const struct chunkmap *map, uint32_t ref);
+void chunkmap_set_released(struct chunkmap *map, struct chunk *chunk, int64_t now_ms);
+/* Takes a chunk without references out (load: nobody holds it). */
+void chunkmap_remove(struct chunkmap *map, struct chunk *chunk);
+
+#endif

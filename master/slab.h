@@ -1,0 +1,43 @@
+/*
+ * slab: items of one size in blocks that never move, named by 32-bit references. Floor 5, pure.
+ * Half the size of pointers, no allocator overhead per item; 0 is "none". Freed items are reused.
+ */
+#ifndef MASTER_SLAB_H
+#define MASTER_SLAB_H
+
+#include <stdint.h>
+
+#include "gfs_err.h"
+
+#define SLAB_BLOCK_SHIFT 10u
+#define SLAB_BLOCK_ITEMS (1u << SLAB_BLOCK_SHIFT)
+
+struct slab {
+    uint8_t **blocks;
+    uint8_t **used; /* a bit for each item, per block */
+    uint32_t block_count;
+    uint32_t block_cap;
+    uint32_t item_bytes; /* >= 4 */
+    uint32_t next;       /* first reference never handed out */
+    uint32_t free_first; /* chain through the items' first four bytes */
+    uint32_t used_count;
+};
+
+void slab_init(struct slab *slab, uint32_t item_bytes);
+void slab_release(struct slab *slab);
+/* Makes sure that one slab_alloc succeeds. */
+enum gfs_err slab_reserve(struct slab *slab) GFS_MUST_CHECK;
+/* Zeroed. After slab_reserve. */
+uint32_t slab_alloc(struct slab *slab);
+void slab_free(struct slab *slab, uint32_t ref);
+/* The first used reference >= ref; 0 when there is none. */
+uint32_t slab_next_used(const struct slab *slab, uint32_t ref);
+uint64_t slab_memory_bytes(const struct slab *slab);
+
+static inline void *slab_at(const struct slab *slab, uint32_t ref)
+{
+    return slab->blocks[ref >> SLAB_BLOCK_SHIFT] +
+           (uint64_t)(ref & (SLAB_BLOCK_ITEMS - 1)) * slab->item_bytes;
+}
+
+#endif
