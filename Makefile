@@ -9,8 +9,13 @@
 # so nothing is asked of pkg-config before a recipe runs.
 
 BUILD   ?= build
-CC      ?= gcc
-AR      ?= gcc-ar
+# make predefines CC and AR; a value of the user's own stays.
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+ifeq ($(origin AR),default)
+AR := gcc-ar
+endif
 PROTOCC ?= protoc-c
 PYTHON  ?= /usr/bin/python3
 VERSION := 0.1.0
