@@ -1,0 +1,665 @@
+#include "master/lease.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <uthash.h>
+#include <utlist.h>
+
+enum lease_state {
+    LEASE_IDLE, /* nothing out; kept for the numbers tried in vain, or not yet told */
+    LEASE_RAISING,
+    LEASE_WRITING,
+    LEASE_GRANTING,
+    LEASE_GRANTED,
+};
+
+enum lease_answer { ANSWER_PENDING, ANSWER_YES, ANSWER_NO, ANSWER_UNCLEAR };
+
+struct lease {
+    uint64_t handle;
+    uint32_t version; /* of the round, or granted */
+    uint32_t tried;   /* highest ever asked for */
+    uint32_t from_version;
+    uint32_t length_bytes;
+    uint8_t state;
+    bool told;    /* a client may have written under some version of it */
+    bool fresh;   /* the round's replicas make the chunk at the first write */
+    bool durable; /* the round's version is in the journal */
+    bool acked;   /* the primary has the grant */
+    bool cut;
+    uint8_t rounds;
+    uint8_t count;
+    uint8_t answers[GFS_GOAL_MAX];
+    uint16_t members[GFS_GOAL_MAX];
+    uint32_t waiter_count;
+    struct lease_waiter *waiters; /* newest first */
+    struct lease_waiter *cut_waiter;
+    uint64_t expires_ms;
+    struct lease *prev, *next; /* granted ones, in order of expiry */
+    UT_hash_handle hh;
+};
+
+struct lease_table {
+    struct lease_options options;
+    struct lease *by_handle;
+    struct lease *granted;
+    uint32_t waiter_count;
+    bool epoch_wanted;
+    struct lease_effect *effects; /* a ring */
+    size_t effect_first, effect_count, effect_cap;
+};
+
+enum gfs_err lease_table_new(const struct lease_options *options, struct lease_table **ret_table)
+{
+    struct lease_table *table = calloc(1, sizeof(*table));
+    if (table == NULL) {
+        return GFS_ERR_NO_MEMORY;
+    }
+    table->options = *options;
+    *ret_table = table;
+    return GFS_OK;
+}
+
+void lease_table_free(struct lease_table *table)
+{
+    if (table == NULL) {
+        return;
+    }
+    struct lease *lease, *tmp;
+    HASH_ITER (hh, table->by_handle, lease, tmp) {
+        HASH_DEL(table->by_handle, lease);
+        free(lease);
+    }
+    free(table->effects);
+    free(table);
+}
+
+/* ---- effects ------------------------------------------------------------------------------- */
+
+bool lease_next_effect(struct lease_table *table, struct lease_effect *ret_effect)
+{
+    if (table->effect_count == 0) {
+        return false;
+    }
+    *ret_effect = table->effects[table->effect_first];
+    table->effect_first = (table->effect_first + 1) % table->effect_cap;
+    table->effect_count--;
+    return true;
+}
+
+static enum gfs_err reserve_effects(struct lease_table *table, size_t more)
+{
+    size_t need = table->effect_count + more;
+    if (need <= table->effect_cap) {
+        return GFS_OK;
+    }
+    size_t cap = table->effect_cap == 0 ? 64 : table->effect_cap;
+    while (cap < need) {
+        cap *= 2;
+    }
+    struct lease_effect *effects = malloc(cap * sizeof(*effects));
+    if (effects == NULL) {
+        return GFS_ERR_NO_MEMORY;
+    }
+    for (size_t i = 0; i < table->effect_count; i++) {
+        effects[i] = table->effects[(table->effect_first + i) % table->effect_cap];
+    }
+    free(table->effects);
+    table->effects = effects;
+    table->effect_first = 0;
+    table->effect_cap = cap;
+    return GFS_OK;
+}
+
+static struct lease_effect *push_effect(struct lease_table *table, const struct lease *lease,
+                                        enum lease_effect_kind kind)
+{
+    /* Out of memory with effects owed: nothing sane is left to do. */
+    enum gfs_err err = reserve_effects(table, 1);
+    if (err != GFS_OK) {
+        abort();
+    }
+    size_t at = (table->effect_first + table->effect_count++) % table->effect_cap;
+    struct lease_effect *effect = &table->effects[at];
+    memset(effect, 0, sizeof(*effect));
+    effect->kind = kind;
+    effect->grant.handle = lease->handle;
+    effect->grant.version = lease->version;
+    effect->grant.count = lease->count;
+    memcpy(effect->grant.members, lease->members, sizeof(lease->members));
+    effect->grant.remaining_ms = table->options.lease_ms;
+    return effect;
+}
+
+/* ---- the table ----------------------------------------------------------------------------- */
+
+static struct lease *find(const struct lease_table *table, uint64_t handle)
+{
+    struct lease *lease;
+    HASH_FIND(hh, table->by_handle, &handle, sizeof(handle), lease);
+    return lease;
+}
+
+static struct lease *find_or_add(struct lease_table *table, uint64_t handle)
+{
+    struct lease *lease = find(table, handle);
+    if (lease != NULL) {
+        return lease;
+    }
+    if (HASH_COUNT(table->by_handle) >= LEASE_TABLE_MAX) {
+        return NULL;
+    }
+    lease = calloc(1, sizeof(*lease));
+    if (lease != NULL) {
+        lease->handle = handle;
+        HASH_ADD(hh, table->by_handle, handle, sizeof(handle), lease);
+    }
+    return lease;
+}
+
+static void leave_granted(struct lease_table *table, struct lease *lease)
+{
+    if (lease->state == LEASE_GRANTED) {
+        DL_DELETE(table->granted, lease);
+        lease->state = LEASE_IDLE;
+    }
+}
+
+static void forget(struct lease_table *table, struct lease *lease)
+{
+    assert(lease->waiters == NULL && lease->cut_waiter == NULL);
+    leave_granted(table, lease);
+    HASH_DEL(table->by_handle, lease);
+    free(lease);
+}
+
+static bool moving(const struct lease *lease)
+{
+    return lease->state == LEASE_RAISING || lease->state == LEASE_WRITING ||
+           lease->state == LEASE_GRANTING;
+}
+
+static void add_waiter(struct lease_table *table, struct lease *lease, struct lease_waiter *waiter)
+{
+    if (waiter != NULL) {
+        LL_PREPEND(lease->waiters, waiter);
+        lease->waiter_count++;
+        table->waiter_count++;
+    }
+}
+
+static void answer_cut(struct lease_table *table, struct lease *lease, enum gfs_err err)
+{
+    if (lease->cut_waiter != NULL) {
+        struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_ANSWER);
+        effect->err = err;
+        effect->waiter = lease->cut_waiter;
+        lease->cut_waiter = NULL;
+        table->waiter_count--;
+    }
+}
+
+static void answer_all(struct lease_table *table, struct lease *lease, enum gfs_err err)
+{
+    answer_cut(table, lease, err);
+    struct lease_waiter *waiter, *tmp;
+    LL_FOREACH_SAFE (lease->waiters, waiter, tmp) {
+        struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_ANSWER);
+        effect->err = err;
+        effect->waiter = waiter;
+        table->waiter_count--;
+    }
+    lease->waiters = NULL;
+    lease->waiter_count = 0;
+    if (err == GFS_OK) {
+        lease->told = true;
+    }
+}
+
+/* ---- rounds -------------------------------------------------------------------------------- */
+
+static void fail_round(struct lease_table *table, struct lease *lease, enum gfs_err err)
+{
+    lease->state = LEASE_IDLE;
+    answer_all(table, lease, err);
+}
+
+/* A number never asked for before; false when this epoch has none left for the chunk. */
+static bool take_version(struct lease_table *table, struct lease *lease)
+{
+    uint32_t last = lease->tried > lease->from_version ? lease->tried : lease->from_version;
+    uint32_t base = table->options.epoch << LEASE_EPOCH_SHIFT;
+    uint32_t version = last < base ? base : last + 1;
+    if (last == UINT32_MAX || version >> LEASE_EPOCH_SHIFT > table->options.epoch) {
+        table->epoch_wanted = true;
+        return false;
+    }
+    lease->version = version;
+    lease->tried = version;
+    return true;
+}
+
+/* Asks lease->members for a new version. */
+static void start_raise(struct lease_table *table, struct lease *lease)
+{
+    if (lease->count == 0) {
+        fail_round(table, lease, GFS_ERR_NO_REPLICA);
+        return;
+    }
+    if (lease->rounds++ >= LEASE_ROUNDS_MAX || !take_version(table, lease)) {
+        fail_round(table, lease, GFS_ERR_BUSY);
+        return;
+    }
+    lease->state = LEASE_RAISING;
+    lease->fresh = false;
+    lease->durable = false;
+    for (uint8_t i = 0; i < lease->count; i++) {
+        lease->answers[i] = ANSWER_PENDING;
+        struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_SET_VERSION);
+        effect->slot = lease->members[i];
+        effect->from_version = lease->from_version;
+        effect->create = lease->length_bytes == 0;
+        effect->cut = lease->cut;
+        effect->length_bytes = lease->length_bytes;
+    }
+}
+
+static void start_grant(struct lease_table *table, struct lease *lease)
+{
+    lease->state = LEASE_GRANTING;
+    lease->acked = false;
+    struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_GRANT);
+    effect->slot = lease->members[0];
+    effect->fresh = lease->fresh;
+}
+
+static void keep_members(struct lease *lease, enum lease_answer wanted)
+{
+    uint8_t kept = 0;
+    for (uint8_t i = 0; i < lease->count; i++) {
+        if (lease->answers[i] == wanted) {
+            lease->members[kept++] = lease->members[i];
+        }
+    }
+    lease->count = kept;
+}
+
+static bool has_answer(const struct lease *lease, enum lease_answer wanted)
+{
+    for (uint8_t i = 0; i < lease->count; i++) {
+        if (lease->answers[i] == wanted) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void end_raise(struct lease_table *table, struct lease *lease)
+{
+    bool unclear = has_answer(lease, ANSWER_UNCLEAR);
+    keep_members(lease, ANSWER_YES);
+    if (lease->count < table->options.min_replicas) {
+        fail_round(table, lease, GFS_ERR_NO_REPLICA);
+        return;
+    }
+    if (unclear && lease->count > 0) {
+        start_raise(table, lease);
+        return;
+    }
+    if (lease->count == 0) {
+        fail_round(table, lease, GFS_ERR_NO_REPLICA);
+        return;
+    }
+    lease->state = LEASE_WRITING;
+    struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_JOURNAL);
+    effect->cut = lease->cut;
+}
+
+/* Did the server surely not take the version? */
+static bool is_refusal(enum gfs_err err)
+{
+    switch (err) {
+    case GFS_ERR_NO_CHUNK:
+    case GFS_ERR_STALE_VERSION:
+    case GFS_ERR_CORRUPT:
+    case GFS_ERR_SHORT:
+    case GFS_ERR_READ_ONLY:
+    case GFS_ERR_NO_SPACE:
+    case GFS_ERR_BUSY:
+    case GFS_ERR_INVAL:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void lease_raised(struct lease_table *table, uint64_t handle, uint32_t version, uint16_t slot,
+                  enum gfs_err err, uint32_t length_bytes)
+{
+    struct lease *lease = find(table, handle);
+    if (lease == NULL || lease->state != LEASE_RAISING || lease->version != version) {
+        return;
+    }
+    for (uint8_t i = 0; i < lease->count; i++) {
+        if (lease->members[i] != slot || lease->answers[i] != ANSWER_PENDING) {
+            continue;
+        }
+        if (err == GFS_OK) {
+            /* A short one holds the version without the bytes: it must not be taken for good. */
+            lease->answers[i] =
+                length_bytes >= lease->length_bytes ? ANSWER_YES : ANSWER_UNCLEAR;
+        } else {
+            lease->answers[i] = is_refusal(err) ? ANSWER_NO : ANSWER_UNCLEAR;
+        }
+    }
+    if (!has_answer(lease, ANSWER_PENDING)) {
+        end_raise(table, lease);
+    }
+}
+
+static void grant_done(struct lease_table *table, struct lease *lease, uint64_t now_ms)
+{
+    lease->state = LEASE_GRANTED;
+    lease->rounds = 0;
+    lease->expires_ms = now_ms + table->options.lease_ms;
+    DL_APPEND(table->granted, lease);
+    answer_all(table, lease, GFS_OK);
+}
+
+void lease_durable(struct lease_table *table, uint64_t handle, uint32_t version, uint64_t now_ms)
+{
+    struct lease *lease = find(table, handle);
+    if (lease == NULL || lease->version != version) {
+        return;
+    }
+    lease->durable = true;
+    if (lease->state == LEASE_GRANTING) {
+        if (lease->acked) {
+            grant_done(table, lease, now_ms);
+        }
+        return;
+    }
+    if (lease->state != LEASE_WRITING) {
+        return;
+    }
+    bool was_cut = lease->cut_waiter != NULL;
+    lease->cut = false;
+    answer_cut(table, lease, GFS_OK);
+    if (was_cut && lease->waiters == NULL) {
+        forget(table, lease);
+        return;
+    }
+    start_grant(table, lease);
+}
+
+/* The primary may hold the grant or not: nobody was told, so the next round goes without it. */
+static void grant_failed(struct lease_table *table, struct lease *lease)
+{
+    uint16_t primary = lease->members[0];
+    bool untouched = lease->fresh && !lease->told;
+    lease->count--;
+    memmove(lease->members, lease->members + 1, lease->count * sizeof(lease->members[0]));
+    if (!untouched) {
+        lease->from_version = lease->version;
+        start_raise(table, lease);
+        return;
+    }
+    if (lease->rounds++ >= LEASE_ROUNDS_MAX) {
+        fail_round(table, lease, GFS_ERR_NO_SERVERS);
+        return;
+    }
+    struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_PLACE);
+    effect->slot = primary;
+}
+
+void lease_acked(struct lease_table *table, uint64_t handle, uint32_t version, enum gfs_err err,
+                 uint64_t now_ms)
+{
+    struct lease *lease = find(table, handle);
+    if (lease == NULL || lease->state != LEASE_GRANTING || lease->version != version ||
+        lease->acked) {
+        return;
+    }
+    if (err != GFS_OK) {
+        grant_failed(table, lease);
+        return;
+    }
+    lease->acked = true;
+    if (lease->durable) {
+        grant_done(table, lease, now_ms);
+    }
+}
+
+void lease_placed(struct lease_table *table, uint64_t handle, const uint16_t *members,
+                  uint8_t count)
+{
+    assert(count <= GFS_GOAL_MAX);
+    struct lease *lease = find(table, handle);
+    if (lease == NULL || lease->state != LEASE_GRANTING || lease->told) {
+        return;
+    }
+    lease->from_version = lease->version;
+    if (count == 0) {
+        fail_round(table, lease, GFS_ERR_NO_SERVERS);
+        return;
+    }
+    if (!take_version(table, lease)) {
+        fail_round(table, lease, GFS_ERR_BUSY);
+        return;
+    }
+    lease->count = count;
+    memcpy(lease->members, members, count * sizeof(members[0]));
+    lease->durable = false;
+    lease->fresh = true;
+    (void)push_effect(table, lease, LEASE_EFFECT_JOURNAL);
+    start_grant(table, lease);
+}
+
+/* ---- asking -------------------------------------------------------------------------------- */
+
+enum gfs_err lease_fresh(struct lease_table *table, uint64_t handle, const uint16_t *members,
+                         uint8_t count, struct lease_waiter *waiter)
+{
+    assert(count > 0 && count <= GFS_GOAL_MAX && find(table, handle) == NULL);
+    if (table->waiter_count >= table->options.waiters_max) {
+        return GFS_ERR_BUSY;
+    }
+    struct lease *lease = find_or_add(table, handle);
+    if (lease == NULL) {
+        return GFS_ERR_BUSY;
+    }
+    lease->version = LEASE_VERSION_FIRST;
+    lease->tried = LEASE_VERSION_FIRST;
+    lease->fresh = true;
+    lease->count = count;
+    memcpy(lease->members, members, count * sizeof(members[0]));
+    add_waiter(table, lease, waiter);
+    start_grant(table, lease);
+    return GFS_OK;
+}
+
+/* Is the lease that is out good enough for this caller? */
+static bool is_usable(const struct lease_table *table, const struct lease *lease,
+                      const struct lease_chunk *chunk, uint32_t failed_version, uint64_t now_ms)
+{
+    if (lease->state != LEASE_GRANTED || lease->version != chunk->version || chunk->cut ||
+        failed_version == lease->version || now_ms >= lease->expires_ms) {
+        return false;
+    }
+    return lease->expires_ms - now_ms >= table->options.lease_ms / 4;
+}
+
+static void answer_now(struct lease_table *table, const struct lease *lease,
+                       struct lease_waiter *waiter, uint64_t now_ms)
+{
+    struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_ANSWER);
+    effect->waiter = waiter;
+    effect->grant.remaining_ms = (uint32_t)(lease->expires_ms - now_ms);
+}
+
+static bool has_member(const struct lease_chunk *chunk, uint16_t slot)
+{
+    for (uint8_t i = 0; i < chunk->count; i++) {
+        if (chunk->replicas[i] == slot) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The same members at the same version can go on: the primary just needs more time. */
+static bool can_renew(const struct lease *lease, const struct lease_chunk *chunk,
+                      uint32_t failed_version)
+{
+    if (lease->state != LEASE_GRANTED || lease->version != chunk->version || chunk->cut ||
+        failed_version == lease->version || lease->count != chunk->count) {
+        return false;
+    }
+    for (uint8_t i = 0; i < lease->count; i++) {
+        if (!has_member(chunk, lease->members[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void set_round(struct lease *lease, const struct lease_chunk *chunk)
+{
+    lease->from_version = chunk->version;
+    lease->length_bytes = chunk->length_bytes;
+    lease->cut = chunk->cut;
+    lease->rounds = 0;
+    lease->count = chunk->count;
+    memcpy(lease->members, chunk->replicas, chunk->count * sizeof(chunk->replicas[0]));
+}
+
+static bool too_many(const struct lease_table *table, const struct lease *lease)
+{
+    return table->waiter_count >= table->options.waiters_max ||
+           lease->waiter_count >= LEASE_CHUNK_WAITERS_MAX;
+}
+
+enum gfs_err lease_ask(struct lease_table *table, const struct lease_chunk *chunk,
+                       uint32_t failed_version, struct lease_waiter *waiter, uint64_t now_ms)
+{
+    assert(chunk->count <= GFS_GOAL_MAX);
+    struct lease *lease = find(table, chunk->handle);
+    if (lease != NULL && is_usable(table, lease, chunk, failed_version, now_ms)) {
+        answer_now(table, lease, waiter, now_ms);
+        return GFS_OK;
+    }
+    if ((lease == NULL || !moving(lease)) && chunk->count == 0) {
+        return GFS_ERR_NO_REPLICA;
+    }
+    lease = find_or_add(table, chunk->handle);
+    if (lease == NULL || too_many(table, lease)) {
+        return GFS_ERR_BUSY;
+    }
+    bool was_moving = moving(lease);
+    bool renew = can_renew(lease, chunk, failed_version);
+    add_waiter(table, lease, waiter);
+    if (was_moving) {
+        return GFS_OK;
+    }
+    leave_granted(table, lease);
+    if (renew) {
+        lease->rounds = 0;
+        lease->length_bytes = chunk->length_bytes;
+        lease->fresh = lease->fresh && chunk->length_bytes == 0;
+        start_grant(table, lease);
+        return GFS_OK;
+    }
+    set_round(lease, chunk);
+    start_raise(table, lease);
+    return GFS_OK;
+}
+
+enum gfs_err lease_cut(struct lease_table *table, const struct lease_chunk *chunk,
+                       struct lease_waiter *waiter)
+{
+    if (chunk->count == 0) {
+        return GFS_ERR_NO_REPLICA;
+    }
+    struct lease *lease = find_or_add(table, chunk->handle);
+    if (lease == NULL || moving(lease) || too_many(table, lease)) {
+        return GFS_ERR_BUSY;
+    }
+    leave_granted(table, lease);
+    set_round(lease, chunk);
+    lease->cut = true;
+    lease->cut_waiter = waiter;
+    table->waiter_count++;
+    start_raise(table, lease);
+    return GFS_OK;
+}
+
+/* ---- the rest ------------------------------------------------------------------------------ */
+
+bool lease_extend(struct lease_table *table, uint64_t handle, uint16_t slot, uint64_t now_ms)
+{
+    struct lease *lease = find(table, handle);
+    if (lease == NULL || lease->state != LEASE_GRANTED || lease->members[0] != slot) {
+        return false;
+    }
+    lease->expires_ms = now_ms + table->options.lease_ms;
+    DL_DELETE(table->granted, lease);
+    DL_APPEND(table->granted, lease);
+    return true;
+}
+
+void lease_server_down(struct lease_table *table, uint16_t slot)
+{
+    struct lease *lease, *tmp;
+    DL_FOREACH_SAFE (table->granted, lease, tmp) {
+        if (lease->members[0] == slot) {
+            forget(table, lease);
+        }
+    }
+}
+
+void lease_drop(struct lease_table *table, uint64_t handle, enum gfs_err err)
+{
+    struct lease *lease = find(table, handle);
+    if (lease != NULL) {
+        answer_all(table, lease, err);
+        forget(table, lease);
+    }
+}
+
+void lease_tick(struct lease_table *table, uint64_t now_ms)
+{
+    while (table->granted != NULL &&
+           now_ms >= table->granted->expires_ms + table->options.lease_ms) {
+        forget(table, table->granted);
+    }
+}
+
+bool lease_is_moving(const struct lease_table *table, uint64_t handle)
+{
+    const struct lease *lease = find(table, handle);
+    return lease != NULL && moving(lease);
+}
+
+bool lease_is_live(const struct lease_table *table, uint64_t handle)
+{
+    const struct lease *lease = find(table, handle);
+    return lease != NULL && lease->state != LEASE_IDLE;
+}
+
+bool lease_epoch_wanted(const struct lease_table *table)
+{
+    return table->epoch_wanted;
+}
+
+void lease_set_epoch(struct lease_table *table, uint32_t epoch)
+{
+    assert(epoch >= table->options.epoch);
+    table->options.epoch = epoch;
+    table->epoch_wanted = false;
+}
+
+size_t lease_count(const struct lease_table *table)
+{
+    return HASH_COUNT(table->by_handle);
+}
