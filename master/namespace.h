@@ -77,6 +77,10 @@ void ns_free(struct namespace *ns);
 /* Makes the root of a new cluster. */
 enum gfs_err ns_format(struct namespace *ns, const uint8_t cluster_id[GFS_UUID_BYTES],
                        int64_t now_ms, struct changes *changes) GFS_MUST_CHECK;
+/* After image_load, instead of ns_format: claims a range of ids. Until this has been called
+ * mutations answer STARTING. The changes must be durable before anything is served (of ns_format
+ * too): ids that a crash made unknown are then never given out again. */
+enum gfs_err ns_start(struct namespace *ns, struct changes *changes) GFS_MUST_CHECK;
 void ns_cluster_id(const struct namespace *ns, uint8_t ret_id[GFS_UUID_BYTES]);
 struct chunkmap *ns_chunkmap(struct namespace *ns);
 void ns_counters(const struct namespace *ns, struct ns_counters *ret_counters);
@@ -180,6 +184,11 @@ struct inode *ns_chunk_owner(const struct namespace *ns, const struct chunk *chu
  * BUSY. */
 enum gfs_err ns_chunk_create(struct namespace *ns, struct inode *inode, uint32_t index,
                              struct changes *changes, struct chunk **ret_chunk) GFS_MUST_CHECK;
+/* Releases the chunk there, on which nothing was committed (else INVAL), and puts a fresh one in its
+ * place. */
+enum gfs_err ns_chunk_renew(struct namespace *ns, struct inode *inode, uint32_t index,
+                            int64_t now_ms, struct changes *changes,
+                            struct chunk **ret_chunk) GFS_MUST_CHECK;
 /* Versions only grow: INVAL otherwise. Clears `truncating`. */
 enum gfs_err ns_chunk_set_version(struct namespace *ns, struct chunk *chunk, uint32_t version,
                                   struct changes *changes) GFS_MUST_CHECK;
