@@ -62,6 +62,7 @@ struct chunkmap {
     struct slab chunks;
     struct slab overflows;
     struct index by_handle;
+    uint64_t seed;
     uint64_t live_count;
     uint64_t released_count;
     uint32_t released_first;
@@ -108,12 +109,15 @@ void chunkmap_drop(struct chunkmap *map, struct chunk *chunk);
 uint64_t chunkmap_memory_bytes(const struct chunkmap *map);
 
 /* For namespace*.c and image.c only. */
-enum gfs_err chunkmap_add(struct chunkmap *map, uint64_t handle,
-                          struct chunk **ret_chunk) GFS_MUST_CHECK; /* EXISTS */
+/* Makes sure that the next chunkmap_add succeeds. */
+enum gfs_err chunkmap_reserve(struct chunkmap *map) GFS_MUST_CHECK;
+/* The handle must be new. The chunk has no references yet. */
+struct chunk *chunkmap_add(struct chunkmap *map, uint64_t handle);
+/* One more file holds it: `owner`. */
+void chunkmap_hold(struct chunkmap *map, struct chunk *chunk, uint32_t owner);
 uint32_t chunkmap_ref(const struct chunkmap *map, const struct chunk *chunk);
 struct chunk *chunkmap_at(const struct chunkmap *map, uint32_t ref);
-void chunkmap_set_released(struct chunkmap *map, struct chunk *chunk, int64_t now_ms);
-/* Takes a chunk without references out (load: nobody holds it). */
-void chunkmap_remove(struct chunkmap *map, struct chunk *chunk);
+/* One file less; true: it was the last, the chunk is released now. */
+bool chunkmap_let_go(struct chunkmap *map, struct chunk *chunk, int64_t now_ms);
 
 #endif

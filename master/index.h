@@ -7,6 +7,7 @@
 #ifndef MASTER_INDEX_H
 #define MASTER_INDEX_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "gfs_err.h"
@@ -28,26 +29,28 @@ struct index {
     const void *arg;
 };
 
-void index_init(struct index *index, const struct slab *slab, uint32_t next_offset,
+void index_init(struct index *table, const struct slab *slab, uint32_t next_offset,
                 uint64_t (*hash)(const void *arg, const void *item), const void *arg);
-void index_release(struct index *index);
-/* Makes sure that one index_insert succeeds. */
-enum gfs_err index_reserve(struct index *index) GFS_MUST_CHECK;
-void index_insert(struct index *index, uint64_t hash, uint32_t ref); /* after index_reserve */
-void index_remove(struct index *index, uint64_t hash, uint32_t ref); /* it must be there */
+void index_release(struct index *table);
+/* Makes sure that the next `count` index_inserts succeed. */
+enum gfs_err index_reserve(struct index *table, uint32_t count) GFS_MUST_CHECK;
+void index_insert(struct index *table, uint64_t hash, uint32_t ref); /* after index_reserve */
+void index_remove(struct index *table, uint64_t hash, uint32_t ref); /* it must be there */
 /* The chain that may hold items of this hash: walk it with index_next until 0. */
-uint32_t index_first(const struct index *index, uint64_t hash);
-uint64_t index_memory_bytes(const struct index *index);
+uint32_t index_first(const struct index *table, uint64_t hash);
+uint64_t index_memory_bytes(const struct index *table);
 
-static inline uint32_t *index_next_field(const struct index *index, uint32_t ref)
+static inline uint32_t *index_next_field(const struct index *table, uint32_t ref)
 {
-    return (uint32_t *)(void *)((uint8_t *)slab_at(index->slab, ref) + index->next_offset);
+    return (uint32_t *)(void *)((uint8_t *)slab_at(table->slab, ref) + table->next_offset);
 }
-static inline uint32_t index_next(const struct index *index, uint32_t ref)
+static inline uint32_t index_next(const struct index *table, uint32_t ref)
 {
-    return *index_next_field(index, ref);
+    return *index_next_field(table, ref);
 }
 /* Mixes 64 bits well. */
 uint64_t index_mix(uint64_t value);
+/* A keyed hash of bytes; not cryptographic, the seed must stay secret. */
+uint64_t index_hash_bytes(uint64_t seed, const void *data, size_t len_bytes);
 
 #endif

@@ -5,6 +5,7 @@
 #ifndef MASTER_SLAB_H
 #define MASTER_SLAB_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "gfs_err.h"
@@ -17,7 +18,7 @@ struct slab {
     uint8_t **used; /* a bit for each item, per block */
     uint32_t block_count;
     uint32_t block_cap;
-    uint32_t item_bytes; /* >= 4 */
+    uint32_t item_bytes; /* a multiple of 8 */
     uint32_t next;       /* first reference never handed out */
     uint32_t free_first; /* chain through the items' first four bytes */
     uint32_t used_count;
@@ -25,8 +26,8 @@ struct slab {
 
 void slab_init(struct slab *slab, uint32_t item_bytes);
 void slab_release(struct slab *slab);
-/* Makes sure that one slab_alloc succeeds. */
-enum gfs_err slab_reserve(struct slab *slab) GFS_MUST_CHECK;
+/* Makes sure that the next `count` slab_allocs succeed. */
+enum gfs_err slab_reserve(struct slab *slab, uint32_t count) GFS_MUST_CHECK;
 /* Zeroed. After slab_reserve. */
 uint32_t slab_alloc(struct slab *slab);
 void slab_free(struct slab *slab, uint32_t ref);
