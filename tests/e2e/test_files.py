@@ -109,7 +109,7 @@ def test_get_of_a_missing_path_fails_and_makes_nothing(cluster, folder):
 def test_a_path_that_is_a_directory_is_refused(cluster, command):
     cluster.ok("mkdir", "/d")
     assert "/d" in cluster.fails(*command).err
-    assert cluster.json("stat", "/d")["type"] == "dir"
+    assert cluster.json("stat", "/d")["type"] == "directory"
 
 
 def test_a_path_through_a_file_is_refused(cluster):

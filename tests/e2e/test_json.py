@@ -19,13 +19,15 @@ def check(value, schema, where="$"):
         assert isinstance(value, list), where
         for index, item in enumerate(value):
             check(item, schema[0], f"{where}[{index}]")
+    elif schema is float:
+        assert isinstance(value, (int, float)) and not isinstance(value, bool), where
     else:
         is_bool = isinstance(value, bool)
         assert isinstance(value, schema) and is_bool == (schema is bool), f"{where}: {value!r}"
 
 
 STAT = {
-    "path": str, "type": str, "size": int, "goal": int, "chunk_size": int, "mtime": int,
+    "path": str, "type": str, "size": int, "goal": int, "chunk_size": int, "mtime": float,
     "chunks": [{"index": int, "handle": str, "version": int, "length": int,
                 "replicas": [{"server": str, "addr": str, "state": str}]}],
 }
@@ -54,8 +56,8 @@ def test_stat_of_a_file(cluster):
 def test_stat_of_a_directory(cluster):
     cluster.ok("mkdir", "/d")
     stat = cluster.json("stat", "/d")
-    check(stat, {"path": str, "type": str, "mtime": int, "goal": int})
-    assert stat["type"] == "dir"
+    check(stat, {"path": str, "type": str, "mtime": float, "goal": int})
+    assert stat["type"] == "directory"
 
 
 def test_servers(make_cluster):
@@ -72,7 +74,7 @@ def test_servers(make_cluster):
 def test_ls_du_df_and_tree(cluster):
     cluster.ok("mkdir", "/d")
     cluster.put_bytes(b"abc", "/d/f")
-    entry = {"path": str, "type": str, "size": int, "goal": int, "mtime": int}
+    entry = {"path": str, "type": str, "size": int, "goal": int, "mtime": float}
     check(cluster.json("ls", "/d"), [entry])
     check(cluster.json("ls", "-l", "-R", "/"), [entry])
     check(cluster.json("du", "/"), {"size": int, "files": int})
