@@ -192,7 +192,7 @@ powercut: $(BUILD)/.deps-build $(BUILD)/.deps-test
 .PHONY: lint format
 lint: $(BUILD)/.deps-build $(BUILD)/.deps-lint
 	@$(submake) BUILD=$(BUILD)/lint WERROR=-Werror tests
-	@$(PYTHON) tools/lint.py
+	@BUILD=$(BUILD) $(PYTHON) tools/lint.py
 format: $(BUILD)/.deps-lint
 	clang-format -i $$(git ls-files '*.c' '*.h')
 
