@@ -14,7 +14,7 @@ enum lease_state {
     LEASE_GRANTED,
 };
 
-enum lease_answer { ANSWER_PENDING, ANSWER_YES, ANSWER_NO, ANSWER_UNCLEAR };
+enum lease_answer { ANSWER_PENDING, ANSWER_YES, ANSWER_NO, ANSWER_BUSY, ANSWER_UNCLEAR };
 
 struct lease {
     uint64_t handle;
@@ -297,6 +297,11 @@ static bool has_answer(const struct lease *lease, enum lease_answer wanted)
 
 static void end_raise(struct lease_table *table, struct lease *lease)
 {
+    if (has_answer(lease, ANSWER_BUSY)) {
+        /* A good replica that is only busy now: better to try later than to go on without it. */
+        fail_round(table, lease, GFS_ERR_BUSY);
+        return;
+    }
     bool unclear = has_answer(lease, ANSWER_UNCLEAR);
     keep_members(lease, ANSWER_YES);
     if (lease->count < table->options.min_replicas) {
@@ -326,12 +331,24 @@ static bool is_refusal(enum gfs_err err)
     case GFS_ERR_SHORT:
     case GFS_ERR_READ_ONLY:
     case GFS_ERR_NO_SPACE:
-    case GFS_ERR_BUSY:
     case GFS_ERR_INVAL:
         return true;
     default:
         return false;
     }
+}
+
+static enum lease_answer answer_of(const struct lease *lease, enum gfs_err err,
+                                   uint32_t length_bytes)
+{
+    if (err == GFS_OK) {
+        /* A short one holds the version without the bytes: it must not be taken for good. */
+        return length_bytes >= lease->length_bytes ? ANSWER_YES : ANSWER_UNCLEAR;
+    }
+    if (err == GFS_ERR_BUSY) {
+        return ANSWER_BUSY;
+    }
+    return is_refusal(err) ? ANSWER_NO : ANSWER_UNCLEAR;
 }
 
 void lease_raised(struct lease_table *table, uint64_t handle, uint32_t version, uint16_t slot,
@@ -345,13 +362,7 @@ void lease_raised(struct lease_table *table, uint64_t handle, uint32_t version, 
         if (lease->members[i] != slot || lease->answers[i] != ANSWER_PENDING) {
             continue;
         }
-        if (err == GFS_OK) {
-            /* A short one holds the version without the bytes: it must not be taken for good. */
-            lease->answers[i] =
-                length_bytes >= lease->length_bytes ? ANSWER_YES : ANSWER_UNCLEAR;
-        } else {
-            lease->answers[i] = is_refusal(err) ? ANSWER_NO : ANSWER_UNCLEAR;
-        }
+        lease->answers[i] = answer_of(lease, err, length_bytes);
     }
     if (!has_answer(lease, ANSWER_PENDING)) {
         end_raise(table, lease);
@@ -439,21 +450,15 @@ void lease_placed(struct lease_table *table, uint64_t handle, const uint16_t *me
     if (lease == NULL || lease->state != LEASE_GRANTING || lease->told) {
         return;
     }
-    lease->from_version = lease->version;
     if (count == 0) {
         fail_round(table, lease, GFS_ERR_NO_SERVERS);
         return;
     }
-    if (!take_version(table, lease)) {
-        fail_round(table, lease, GFS_ERR_BUSY);
-        return;
-    }
+    /* Only version 1 comes to be with its first write: here the replicas are made by the raise. */
+    lease->from_version = lease->version;
     lease->count = count;
     memcpy(lease->members, members, count * sizeof(members[0]));
-    lease->durable = false;
-    lease->fresh = true;
-    (void)push_effect(table, lease, LEASE_EFFECT_JOURNAL);
-    start_grant(table, lease);
+    start_raise(table, lease);
 }
 
 /* ---- asking -------------------------------------------------------------------------------- */
@@ -622,6 +627,15 @@ void lease_drop(struct lease_table *table, uint64_t handle, enum gfs_err err)
 {
     struct lease *lease = find(table, handle);
     if (lease != NULL) {
+        answer_all(table, lease, err);
+        forget(table, lease);
+    }
+}
+
+void lease_drop_all(struct lease_table *table, enum gfs_err err)
+{
+    struct lease *lease, *tmp;
+    HASH_ITER (hh, table->by_handle, lease, tmp) {
         answer_all(table, lease, err);
         forget(table, lease);
     }

@@ -35,11 +35,11 @@
 #include "gfs_err.h"
 #include "gfs_limits.h"
 
-#define LEASE_EPOCH_SHIFT        12
-#define LEASE_VERSION_FIRST      1u /* of a fresh chunk */
-#define LEASE_CHUNK_WAITERS_MAX  256u
-#define LEASE_TABLE_MAX          2000000u
-#define LEASE_ROUNDS_MAX         8u
+#define LEASE_EPOCH_SHIFT       12
+#define LEASE_VERSION_FIRST     1u /* of a fresh chunk */
+#define LEASE_CHUNK_WAITERS_MAX 256u
+#define LEASE_TABLE_MAX         2000000u
+#define LEASE_ROUNDS_MAX        8u
 
 struct lease_table;
 
@@ -129,6 +129,8 @@ bool lease_extend(struct lease_table *table, uint64_t handle, uint16_t slot, uin
 void lease_server_down(struct lease_table *table, uint16_t slot);
 /* The chunk is gone: waiters get `err`. */
 void lease_drop(struct lease_table *table, uint64_t handle, enum gfs_err err);
+/* The master stops: every waiter gets `err`. */
+void lease_drop_all(struct lease_table *table, enum gfs_err err);
 /* Forgets leases that ran out. */
 void lease_tick(struct lease_table *table, uint64_t now_ms);
 
