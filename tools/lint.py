@@ -45,6 +45,7 @@ def check_cppcheck():
             "--enable=warning,performance,portability", "--std=c11", "-D_GNU_SOURCE",
             "--suppress=missingIncludeSystem", "--suppress=unmatchedSuppression",
             f"--suppressions-list={os.path.join(ROOT, 'tools', 'cppcheck.supp')}",
+            "--include=/usr/include/uthash.h", "--include=/usr/include/utlist.h",
             "-I.", "-Iinclude", "-Icommon"]
     files = [f for f in tracked(".c") if not f.startswith("tests/")]
     if not files:
