@@ -47,7 +47,7 @@ static enum ctl_exit copy_file(const struct ctl *ctl, struct gfs_file *from,
     enum gfs_err err =
         gfs_open(ctl->fs, target, GFS_OPEN_WRITE | GFS_OPEN_CREATE | GFS_OPEN_ATOMIC, &opts, &to);
     if (err != GFS_OK)
-        return ctl_fail_gfs(ctl, err, NULL);
+        return ctl_fail_gfs(ctl, err, err == GFS_ERR_NOT_FOUND ? CTL_HINT_NO_DIR : NULL);
     progress_begin(&progress, ctl->err_is_terminal, ctl_basename(target), attr->size_bytes);
     enum ctl_exit result = copy_bytes(ctl, from, to, &progress, &total);
     if (result != CTL_OK) {

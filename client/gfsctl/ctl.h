@@ -78,6 +78,7 @@ enum ctl_exit ctl_fail(const struct ctl *ctl, const char *fmt, ...)
 /* The line for a failed gfs call, from gfs_last_error(), with what to do. hint NULL: the usual one
  * for the error. Call it right after the failure. */
 enum ctl_exit ctl_fail_gfs(const struct ctl *ctl, enum gfs_err err, const char *hint);
+#define CTL_HINT_NO_DIR "make its directory with gfsctl mkdir -p"
 /* A line on stderr that points to --help. Always CTL_USAGE. */
 enum ctl_exit ctl_usage(const struct ctl *ctl, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));

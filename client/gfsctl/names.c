@@ -53,8 +53,7 @@ enum ctl_exit names_touch(struct ctl *ctl)
         err = gfs_close(file);
     if (err == GFS_OK)
         return CTL_OK;
-    return ctl_fail_gfs(ctl, err,
-                        err == GFS_ERR_NOT_FOUND ? "make its directory with gfsctl mkdir" : NULL);
+    return ctl_fail_gfs(ctl, err, err == GFS_ERR_NOT_FOUND ? CTL_HINT_NO_DIR : NULL);
 }
 
 enum ctl_exit names_check_size(struct ctl *ctl)

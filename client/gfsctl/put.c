@@ -106,7 +106,7 @@ static enum ctl_exit put_store(const struct ctl *ctl, const struct put_source *s
     struct gfs_file *file;
     enum gfs_err err = gfs_open(ctl->fs, target, flags, &opts, &file);
     if (err != GFS_OK)
-        return ctl_fail_gfs(ctl, err, NULL);
+        return ctl_fail_gfs(ctl, err, err == GFS_ERR_NOT_FOUND ? CTL_HINT_NO_DIR : NULL);
     struct progress progress;
     uint64_t total = 0;
     progress_begin(&progress, ctl->err_is_terminal, ctl_basename(target),

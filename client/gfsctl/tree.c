@@ -141,8 +141,9 @@ enum ctl_exit tree_tree(struct ctl *ctl)
         return CTL_OK;
     result = tree_visit(&walk, path, NULL);
     if (result == CTL_OK)
-        printf("\n%" PRIu64 " directories, %" PRIu64 " files\n", walk.sum.directories,
-               walk.sum.files);
+        printf("\n%" PRIu64 " director%s, %" PRIu64 " file%s\n", walk.sum.directories,
+               walk.sum.directories == 1 ? "y" : "ies", walk.sum.files,
+               walk.sum.files == 1 ? "" : "s");
     return result;
 }
 
