@@ -20,15 +20,17 @@ void changes_release(struct changes *changes)
 void changes_clear(struct changes *changes)
 {
     changes->len_bytes = 0;
+    changes->held_bytes = 0;
     changes->count = 0;
 }
 
 enum gfs_err changes_reserve(struct changes *changes, size_t more_bytes)
 {
-    if (more_bytes > CHANGES_MAX_BYTES - changes->len_bytes) {
+    size_t taken = changes->len_bytes + changes->held_bytes;
+    if (taken > CHANGES_MAX_BYTES || more_bytes > CHANGES_MAX_BYTES - taken) {
         return GFS_ERR_TOO_LARGE;
     }
-    size_t need = changes->len_bytes + more_bytes;
+    size_t need = taken + more_bytes;
     if (need <= changes->cap_bytes) {
         return GFS_OK;
     }
@@ -43,6 +45,21 @@ enum gfs_err changes_reserve(struct changes *changes, size_t more_bytes)
     changes->data = data;
     changes->cap_bytes = cap;
     return GFS_OK;
+}
+
+enum gfs_err changes_hold(struct changes *changes, size_t bytes)
+{
+    enum gfs_err err = changes_reserve(changes, bytes);
+    if (err == GFS_OK) {
+        changes->held_bytes += bytes;
+    }
+    return err;
+}
+
+void changes_unhold(struct changes *changes, size_t bytes)
+{
+    assert(changes->held_bytes >= bytes);
+    changes->held_bytes -= bytes;
 }
 
 static uint8_t *changes_add(struct changes *changes, bool put, const void *key, size_t key_bytes,

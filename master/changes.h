@@ -22,6 +22,7 @@ struct changes {
     uint8_t *data;
     size_t len_bytes;
     size_t cap_bytes;
+    size_t held_bytes; /* on top of every reserve, for what comes last */
     uint32_t count;
 };
 
@@ -42,6 +43,9 @@ static inline bool changes_empty(const struct changes *changes)
 }
 /* Makes room for `more` bytes (keys, values and CHANGES_HEAD_BYTES each). NO_MEMORY, TOO_LARGE. */
 enum gfs_err changes_reserve(struct changes *changes, size_t more_bytes) GFS_MUST_CHECK;
+/* Holds room that later reserves cannot take, until changes_unhold just before its put. */
+enum gfs_err changes_hold(struct changes *changes, size_t bytes) GFS_MUST_CHECK;
+void changes_unhold(struct changes *changes, size_t bytes);
 /* Room must have been reserved. changes_put returns where the value's bytes go. */
 uint8_t *changes_put(struct changes *changes, const void *key, size_t key_bytes,
                      size_t value_bytes);

@@ -109,7 +109,10 @@ static inline struct inode *inode_at(const struct namespace *ns, uint32_t ref)
 {
     return ref != 0 ? slab_at(&ns->inodes, ref) : NULL;
 }
-uint32_t inode_ref(const struct namespace *ns, const struct inode *inode);
+static inline uint32_t inode_ref(const struct namespace *ns, const struct inode *inode)
+{
+    return slab_ref(&ns->inodes, inode);
+}
 struct inode *inode_find(const struct namespace *ns, uint64_t id);
 uint32_t inode_type(const struct inode *inode);
 

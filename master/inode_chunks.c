@@ -108,6 +108,10 @@ void inode_chunks_cut(struct namespace *ns, struct inode *file, uint32_t count)
     if (count >= file->count) {
         return;
     }
+    /* The last index counted is never a hole, as after a load. */
+    while (count > 0 && inode_chunk_ref(ns, file, count - 1) == 0) {
+        count--;
+    }
     if (!file->has_table) {
         file->count = count;
         return;

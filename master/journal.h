@@ -55,7 +55,7 @@ void journal_free(struct journal *journal);
 
 /* All below: the loop's thread. */
 /* Ask before changing memory: true means answer BUSY. */
-bool journal_full(const struct journal *journal);
+bool journal_full(struct journal *journal);
 /* Takes the changes' memory and leaves `changes` empty. wait may be NULL. Never refuses: memory
  * has changed already. NO_MEMORY fails the journal. Empty changes: as journal_barrier. */
 void journal_append(struct journal *journal, struct changes *changes, struct journal_wait *wait);
@@ -71,6 +71,6 @@ struct journal_stat {
     uint64_t bytes;
     uint64_t queue; /* appended, not yet durable */
 };
-void journal_stat(const struct journal *journal, struct journal_stat *ret_stat);
+void journal_stat(struct journal *journal, struct journal_stat *ret_stat);
 
 #endif

@@ -31,10 +31,14 @@ void opwindow_free(struct opwindow *window);
 /* true: it was done already. id_bytes other than 16 (no id): false. */
 bool opwindow_find(const struct opwindow *window, const void *id, size_t id_bytes, uint32_t kind,
                    struct opwindow_result *ret_result);
-/* Room in changes for one opwindow_record; call before the operation itself. */
+/* Holds room in changes for one opwindow_record; call before the operation itself. */
 enum gfs_err opwindow_reserve(struct changes *changes) GFS_MUST_CHECK;
-/* After the operation succeeded, into its changes. Nothing when id_bytes is not 16. */
+/* After the operation succeeded, into its changes, behind an opwindow_reserve. Only gives the held
+ * room back when id_bytes is not 16. */
 void opwindow_record(struct opwindow *window, const void *id, size_t id_bytes,
                      const struct opwindow_result *result, struct changes *changes);
+/* For the load: an operation as it was recorded. */
+void opwindow_restore(struct opwindow *window, const void *id, uint64_t sequence,
+                      const struct opwindow_result *result);
 
 #endif

@@ -46,14 +46,17 @@ static enum gfs_err slab_add_block(struct slab *slab)
             return err;
         }
     }
-    /* Items of a cache line must not straddle two. */
-    uint8_t *block = aligned_alloc(64, (size_t)SLAB_BLOCK_ITEMS * slab->item_bytes);
+    /* Aligned so that slab_ref finds the block's start, and cache line items do not straddle. */
+    size_t bytes = (size_t)SLAB_BLOCK_ITEMS * slab->item_bytes;
+    bool power_of_two = (bytes & (bytes - 1)) == 0;
+    uint8_t *block = aligned_alloc(power_of_two ? bytes : 64, bytes);
     uint8_t *used = calloc(1, SLAB_BLOCK_ITEMS / 8);
     if (block == NULL || used == NULL) {
         free(block);
         free(used);
         return GFS_ERR_NO_MEMORY;
     }
+    memcpy(block, &slab->block_count, sizeof(slab->block_count));
     slab->blocks[slab->block_count] = block;
     slab->used[slab->block_count] = used;
     slab->block_count++;
@@ -62,9 +65,8 @@ static enum gfs_err slab_add_block(struct slab *slab)
 
 enum gfs_err slab_reserve(struct slab *slab, uint32_t count)
 {
-    uint64_t issued = (uint64_t)slab->next - 1;
-    uint64_t spare = issued - slab->used_count;
-    uint64_t need = count > spare ? slab->next + (count - spare) : slab->next;
+    uint64_t fresh = count > slab->free_count ? count - slab->free_count : 0;
+    uint64_t need = slab->next + fresh + fresh / (SLAB_BLOCK_ITEMS - 1) + 1;
     if (need > UINT32_MAX - SLAB_BLOCK_ITEMS) {
         return GFS_ERR_BUSY;
     }
@@ -82,7 +84,9 @@ uint32_t slab_alloc(struct slab *slab)
     uint32_t ref = slab->free_first;
     if (ref != 0) {
         memcpy(&slab->free_first, slab_at(slab, ref), sizeof(slab->free_first));
+        slab->free_count--;
     } else {
+        slab->next += (slab->next & (SLAB_BLOCK_ITEMS - 1)) == 0; /* the block's head */
         ref = slab->next++;
         assert(ref >> SLAB_BLOCK_SHIFT < slab->block_count);
     }
@@ -106,6 +110,7 @@ void slab_free(struct slab *slab, uint32_t ref)
     slab->used[ref >> SLAB_BLOCK_SHIFT][bit / 8] &= (uint8_t) ~(1u << (bit % 8));
     memcpy(slab_at(slab, ref), &slab->free_first, sizeof(slab->free_first));
     slab->free_first = ref;
+    slab->free_count++;
     slab->used_count--;
 }
 
