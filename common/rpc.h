@@ -2,8 +2,9 @@
  * rpc: framed requests and replies over TCP, both ways on one connection. Floor 4. DESIGN §4.
  *
  *   frame  = magic u32 | version u16 | type u16 | request id u64 | flags u16 | reserved u16
- *          | message bytes u32 | payload bytes u32 | timeout ms u32 | CRC-32C u32 of header+message
- *          | message | payload                               (little-endian, 40 bytes of header)
+ *          | message bytes u32 | payload bytes u32 | timeout ms u32 | reserved u32
+ *          | CRC-32C u32 of header+message | message | payload
+ *                                                            (little-endian, 40 bytes of header)
  *   flags  = REPLY, ERROR
  *
  * Either side of a connection may send requests. Many are in flight; replies come in any order.
