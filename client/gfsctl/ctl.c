@@ -88,7 +88,11 @@ static const char *ctl_hint(enum gfs_err err)
 
 enum ctl_exit ctl_fail_gfs(const struct ctl *ctl, enum gfs_err err, const char *hint)
 {
-    ctl_print_line(ctl, gfs_last_error(), hint ? hint : ctl_hint(err));
+    const char *text = gfs_last_error();
+    /* libgfs knows more at times, and has said what to do behind a semicolon. */
+    if (!hint && !strstr(text, "; "))
+        hint = ctl_hint(err);
+    ctl_print_line(ctl, text, hint);
     return CTL_FAILED;
 }
 
