@@ -351,6 +351,12 @@ void write_window_leased(struct write_window *window, struct write_chunk *chunk,
     }
     bool same = chunk->lease.handle == lease->handle && chunk->lease.version == lease->version;
     chunk->lease = *lease;
+    if (same && chunk->failed_count > 0) {
+        /* A member was found to have failed while we asked: ask again, without it. */
+        chunk->state = WRITE_CHUNK_IDLE;
+        chunk->wait_until_ms = chunk_backoff(window, chunk, chunk->last_err, 0, at);
+        return;
+    }
     chunk->failed_count = 0;
     chunk->state = WRITE_CHUNK_READY;
     if (same)

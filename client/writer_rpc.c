@@ -2,9 +2,11 @@
  * The calls a writer makes on behalf of its window, and whom to blame when one fails.
  *
  * A server is blamed when it cannot be reached, when it says itself that it cannot go on, or when
- * another one names it, by address or id, in the text of its error. Silence names nobody, since
- * the server behind the one we asked may be the silent one: then the window has all of them probed.
+ * another one names it, by address or id, in the text of its error (see chunk.proto). Silence names
+ * nobody, since the server behind the one we asked may be the silent one: then the window has all
+ * of them probed.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,13 +23,27 @@
 
 /* ---- blame --------------------------------------------------------------------------------- */
 
+/* Whether the text holds the word, and not within a longer number or name. */
+static bool text_names(const char *text, const char *word)
+{
+    size_t word_bytes = strlen(word);
+    for (const char *at = strstr(text, word); at != NULL && word_bytes > 0;
+         at = strstr(at + 1, word)) {
+        unsigned char before = at == text ? ' ' : (unsigned char)at[-1];
+        unsigned char after = (unsigned char)at[word_bytes];
+        if (!isalnum(before) && before != '.' && !isalnum(after))
+            return true;
+    }
+    return false;
+}
+
 static uint32_t blame_named(const struct write_lease *lease, const char *detail)
 {
     uint32_t named = 0;
     for (uint32_t i = 0; i < lease->replica_count; i++) {
         char id[37];
         uuid_format(lease->replicas[i].server, id);
-        if (strstr(detail, lease->replicas[i].addr) != NULL || strstr(detail, id) != NULL)
+        if (text_names(detail, lease->replicas[i].addr) || text_names(detail, id))
             named |= 1u << i;
     }
     return named;
