@@ -21,13 +21,14 @@
 #define BENCH_CLUSTER_STOP_S  20
 
 /* In the child between fork and exec. */
-static void bench_cluster_exec(const char *const *argv, int out_fd, const char *log_path)
+static void bench_cluster_exec(const char *const *argv, int out_fd, const char *log_path,
+                               pid_t parent)
 {
     int log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0644);
     if (log_fd < 0 || dup2(out_fd, STDOUT_FILENO) < 0 || dup2(log_fd, STDERR_FILENO) < 0)
         _exit(127);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() == 1)
+    if (getppid() != parent) /* it died before the line above */
         _exit(127);
     execv(argv[0], (char *const *)(uintptr_t)argv);
     _exit(127);
@@ -61,9 +62,10 @@ static bool bench_cluster_spawn(struct bench_daemon *daemon, const char *const *
     int fds[2];
     if (pipe2(fds, O_CLOEXEC) < 0)
         return bench_fail("pipe: %s", strerror(errno));
+    pid_t parent = getpid();
     daemon->pid = fork();
     if (daemon->pid == 0)
-        bench_cluster_exec(argv, fds[1], log_path);
+        bench_cluster_exec(argv, fds[1], log_path, parent);
     close(fds[1]);
     if (daemon->pid < 0) {
         daemon->pid = 0;
