@@ -20,8 +20,8 @@ static bool contains(const uint16_t *slots, size_t count, uint16_t slot)
     return false;
 }
 
-static uint32_t rack_uses(const struct registry *registry, uint16_t rack_id,
-                          const uint16_t *chosen, size_t count)
+static uint32_t rack_uses(const struct registry *registry, uint16_t rack_id, const uint16_t *chosen,
+                          size_t count)
 {
     uint32_t uses = 0;
     for (size_t i = 0; i < count; i++) {
@@ -44,15 +44,16 @@ static uint64_t weight_of(const struct registry_server *server)
 }
 
 static bool eligible(const struct registry_server *server, const struct placement_want *want,
-                     const uint16_t *chosen, size_t count)
+                     bool doubtful, const uint16_t *chosen, size_t count)
 {
-    return server->up && !server->load.read_only && !contains(chosen, count, server->slot) &&
+    return server->up && !server->load.read_only && (doubtful || server->doubts == 0) &&
+           !contains(chosen, count, server->slot) &&
            !contains(want->exclude, want->exclude_count, server->slot);
 }
 
 /* Draws one more server; false when none is left. */
 static bool choose_one(const struct registry *registry, const struct placement_want *want,
-                       uint64_t *random_state, const uint16_t *chosen, size_t count,
+                       bool doubtful, uint64_t *random_state, const uint16_t *chosen, size_t count,
                        uint16_t *ret_slot)
 {
     uint32_t least = UINT32_MAX;
@@ -60,7 +61,7 @@ static bool choose_one(const struct registry *registry, const struct placement_w
     bool found = false;
     for (size_t i = 0; i < registry->count; i++) {
         const struct registry_server *server = registry->servers[i];
-        if (!eligible(server, want, chosen, count)) {
+        if (!eligible(server, want, doubtful, chosen, count)) {
             continue;
         }
         uint32_t uses = rack_uses(registry, server->rack_id, chosen, count);
@@ -82,16 +83,23 @@ static bool choose_one(const struct registry *registry, const struct placement_w
     return found;
 }
 
+static size_t choose(const struct registry *registry, const struct placement_want *want,
+                     bool doubtful, uint64_t *random_state, uint16_t *ret_slots)
+{
+    size_t count = 0;
+    while (count < want->goal && choose_one(registry, want, doubtful, random_state, ret_slots,
+                                            count, &ret_slots[count])) {
+        count++;
+    }
+    return count;
+}
+
 size_t placement_choose(const struct registry *registry, const struct placement_want *want,
                         uint64_t *random_state, uint16_t ret_slots[GFS_GOAL_MAX])
 {
     assert(want->goal <= GFS_GOAL_MAX);
-    size_t count = 0;
-    while (count < want->goal &&
-           choose_one(registry, want, random_state, ret_slots, count, &ret_slots[count])) {
-        count++;
-    }
-    return count;
+    size_t count = choose(registry, want, false, random_state, ret_slots);
+    return count > 0 ? count : choose(registry, want, true, random_state, ret_slots);
 }
 
 void placement_note(struct registry *registry, uint16_t slot)

@@ -4,6 +4,8 @@
  * Replicas are spread over racks first: each next one goes to a rack that holds the fewest of this
  * chunk so far. Within those, a server is drawn with a chance that grows with its free space and
  * falls with what was placed on it lately, so that an empty new server is not drowned in writes.
+ * A server that a client has just seen fail gets nothing until it has shown that it lives, unless
+ * there is no other: one replica fewer is better than a writer that waits for a hanging server.
  */
 #ifndef MASTER_PLACEMENT_H
 #define MASTER_PLACEMENT_H

@@ -83,8 +83,7 @@ static bool is_silent(const struct registry *registry, const struct registry_ser
 }
 
 enum gfs_err registry_register(struct registry *registry, const struct registry_claim *claim,
-                               uint64_t now_ms, struct registry_server **ret_server,
-                               void **ret_old)
+                               uint64_t now_ms, struct registry_server **ret_server, void **ret_old)
 {
     struct registry_server *server = registry_find(registry, claim->uuid);
     if (server != NULL && server->up && server->link != claim->link &&
@@ -103,6 +102,7 @@ enum gfs_err registry_register(struct registry *registry, const struct registry_
     }
     server->up = true;
     server->reported = false;
+    server->doubts = 0;
     server->link = claim->link;
     server->load = claim->load;
     server->heard_ms = now_ms;
@@ -124,6 +124,7 @@ enum gfs_err registry_heartbeat(struct registry *registry, const uint8_t *uuid, 
     }
     server->load = *load;
     server->heard_ms = now_ms;
+    server->doubts -= server->doubts > 0;
     *ret_server = server;
     return GFS_OK;
 }
@@ -161,5 +162,12 @@ void registry_decay(struct registry *registry)
 {
     for (size_t i = 0; i < registry->count; i++) {
         registry->servers[i]->recent /= 2;
+    }
+}
+
+void registry_doubt(struct registry *registry, uint16_t slot)
+{
+    if (slot < registry->count) {
+        registry->servers[slot]->doubts = REGISTRY_DOUBTS;
     }
 }

@@ -17,6 +17,7 @@
 #include "gfs_limits.h"
 
 #define REGISTRY_SERVERS_MAX       2048u
+#define REGISTRY_DOUBTS            2u
 #define REGISTRY_ADDR_MAX_BYTES    64u
 #define REGISTRY_RACK_MAX_BYTES    64u
 #define REGISTRY_VERSION_MAX_BYTES 32u
@@ -81,6 +82,10 @@ struct registry_server *registry_next_silent(struct registry *registry, uint64_t
                                              size_t *cursor);
 /* Once a second: what was placed lately counts half. */
 void registry_decay(struct registry *registry);
+
+/* A client saw it fail: nothing new is placed on it until it has sent REGISTRY_DOUBTS heartbeats.
+ */
+void registry_doubt(struct registry *registry, uint16_t slot);
 
 struct registry_server *registry_find(const struct registry *registry, const uint8_t *uuid);
 struct registry_server *registry_get(const struct registry *registry, uint16_t slot);

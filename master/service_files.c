@@ -282,13 +282,11 @@ static struct chunk *find_cut(const struct namespace *ns, const struct inode *in
 {
     struct inode_attr attr;
     ns_attr(ns, inode, &attr);
-    uint64_t index = length_bytes / attr.chunk_size_bytes;
-    uint32_t keep = (uint32_t)(length_bytes % attr.chunk_size_bytes);
-    if (index >= attr.chunk_count || keep == 0) {
+    if (attr.type != INODE_FILE || length_bytes >= attr.length_bytes ||
+        length_bytes % attr.chunk_size_bytes == 0) {
         return NULL;
     }
-    struct chunk *chunk = ns_chunk_at(ns, inode, (uint32_t)index);
-    return chunk != NULL && (chunk->length_bytes > keep || chunk->truncating) ? chunk : NULL;
+    return ns_chunk_at(ns, inode, (uint32_t)(length_bytes / attr.chunk_size_bytes));
 }
 
 /* Nothing may change when the cut cannot be carried out. */
