@@ -8,11 +8,11 @@
 #include "out.h"
 
 /* Control bytes out of a path or a peer's text must not reach the terminal, nor break the line. */
-static void ctl_print_line(const struct ctl *ctl, const char *text, const char *hint)
+static void ctl_print_line(const struct ctl_command *command, const char *text, const char *hint)
 {
     char *clean = out_escape(text, true);
-    fprintf(stderr, "gfsctl: %s%s%s%s%s\n", ctl->command ? ctl->command->name : "",
-            ctl->command ? ": " : "", clean, hint ? "; " : "", hint ? hint : "");
+    fprintf(stderr, "gfsctl: %s%s%s%s%s\n", command ? command->name : "", command ? ": " : "",
+            clean, hint ? "; " : "", hint ? hint : "");
     free(clean);
 }
 
@@ -23,7 +23,7 @@ enum ctl_exit ctl_fail(const struct ctl *ctl, const char *fmt, ...)
     va_start(args, fmt);
     int len = vasprintf(&text, fmt, args);
     va_end(args);
-    ctl_print_line(ctl, len < 0 ? "out of memory" : text, NULL);
+    ctl_print_line(ctl->command, len < 0 ? "out of memory" : text, NULL);
     if (len >= 0)
         free(text);
     return CTL_FAILED;
@@ -39,7 +39,7 @@ enum ctl_exit ctl_usage(const struct ctl *ctl, const char *fmt, ...)
     va_end(args);
     snprintf(hint, sizeof hint, "see gfsctl %s%s--help", ctl->command ? ctl->command->name : "",
              ctl->command ? " " : "");
-    ctl_print_line(ctl, text, hint);
+    ctl_print_line(ctl->command, text, hint);
     return CTL_USAGE;
 }
 
@@ -57,6 +57,9 @@ static const char *ctl_hint(enum gfs_err err)
         return "correct it and try again";
     case GFS_ERR_IS_DIR:
         return "name a file";
+    case GFS_ERR_PERM:
+    case GFS_ERR_LOOP:
+        return "choose another path";
     case GFS_ERR_NOT_EMPTY:
         return "empty it first, or use gfsctl rm -r";
     case GFS_ERR_CONN:
@@ -92,7 +95,7 @@ enum ctl_exit ctl_fail_gfs(const struct ctl *ctl, enum gfs_err err, const char *
     /* libgfs knows more at times, and has said what to do behind a semicolon. */
     if (!hint && !strstr(text, "; "))
         hint = ctl_hint(err);
-    ctl_print_line(ctl, text, hint);
+    ctl_print_line(NULL, text, hint); /* the text names the call */
     return CTL_FAILED;
 }
 
