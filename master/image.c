@@ -259,7 +259,7 @@ static enum gfs_err image_op(struct image *image, const struct image_record *rec
     const Gfs__OpRecord *stored = image_unpack(image, &gfs__op_record__descriptor, record);
     if (stored == NULL || record->key_bytes != 3 || stored->id.len != OPWINDOW_ID_BYTES ||
         stored->kind == 0 || stored->sequence == UINT64_MAX ||
-        stored->sequence % OPWINDOW_SLOTS != (record->key[1] << 8 | record->key[2])) {
+        stored->sequence % OPWINDOW_SLOTS != ((uint32_t)record->key[1] << 8 | record->key[2])) {
         return image_damage(image, record, "bad operation record");
     }
     struct opwindow_result result = {stored->kind, stored->inode, stored->created};

@@ -295,10 +295,8 @@ void journal_barrier(struct journal *journal, struct journal_wait *wait)
 }
 
 /* The change is in memory but will never be durable. */
-static void journal_lose(struct journal *journal, struct journal_entry *entry,
-                         struct journal_wait *wait)
+static void journal_lose(struct journal *journal, struct journal_wait *wait)
 {
-    free(entry);
     journal_fail(journal);
     if (wait != NULL) {
         wait->done(wait, GFS_ERR_IO);
@@ -315,7 +313,8 @@ void journal_append(struct journal *journal, struct changes *changes, struct jou
     }
     struct journal_entry *entry = journal->failed ? NULL : malloc(sizeof(*entry));
     if (entry == NULL) {
-        journal_lose(journal, entry, wait);
+        changes_release(changes);
+        journal_lose(journal, wait);
         return;
     }
     entry->changes = *changes;
