@@ -105,7 +105,19 @@ static bool open_dir(struct master *master)
     return err == GFS_OK ? true : complain(path, err, text.text);
 }
 
-/* Makes the root of a new cluster, durably, without the loop. */
+/* Makes changes durable before anything is served. */
+static enum gfs_err commit_now(struct master *master, struct changes *take_changes,
+                               enum gfs_err err)
+{
+    if (err == GFS_OK && !changes_empty(take_changes)) {
+        const struct changes *list[1] = {take_changes};
+        err = master->backend.commit(master->backend.arg, list, 1);
+    }
+    changes_release(take_changes);
+    return err;
+}
+
+/* Makes the root of a new cluster. */
 static enum gfs_err format(struct master *master, uint8_t ret_cluster_id[GFS_UUID_BYTES],
                            int64_t now_ms)
 {
@@ -113,12 +125,16 @@ static enum gfs_err format(struct master *master, uint8_t ret_cluster_id[GFS_UUI
     changes_init(&changes);
     uuid_make(ret_cluster_id);
     enum gfs_err err = ns_format(master->ns, ret_cluster_id, now_ms, &changes);
-    if (err == GFS_OK) {
-        const struct changes *list[1] = {&changes};
-        err = master->backend.commit(master->backend.arg, list, 1);
-    }
-    changes_release(&changes);
-    return err;
+    return commit_now(master, &changes, err);
+}
+
+/* Takes ids that no earlier run of the master can have given out. */
+static enum gfs_err start_ids(struct master *master)
+{
+    struct changes changes;
+    changes_init(&changes);
+    enum gfs_err err = ns_start(master->ns, &changes);
+    return commit_now(master, &changes, err);
 }
 
 static uint64_t random_u64(void)
@@ -159,6 +175,7 @@ static bool load(struct master *master)
     err = image_load(master->kv, master->ns, master->window, wall_ms(), detail, &stat);
     if (err == GFS_OK) {
         ns_cluster_id(master->ns, cluster_id);
+        err = start_ids(master);
     } else if (err == GFS_ERR_NOT_FOUND && uuid_is_zero(master->dir.cluster_id)) {
         err = format(master, cluster_id, wall_ms());
     }

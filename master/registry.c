@@ -65,7 +65,7 @@ static enum gfs_err add_server(struct registry *registry, const uint8_t *uuid,
     return GFS_OK;
 }
 
-static uint16_t rack_id(const struct registry *registry, const struct registry_server *of)
+static uint16_t rack_id(struct registry *registry, const struct registry_server *of)
 {
     for (size_t i = 0; i < registry->count; i++) {
         const struct registry_server *server = registry->servers[i];
@@ -73,7 +73,7 @@ static uint16_t rack_id(const struct registry *registry, const struct registry_s
             return server->rack_id;
         }
     }
-    return of->slot;
+    return registry->next_rack_id++;
 }
 
 static bool is_silent(const struct registry *registry, const struct registry_server *server,

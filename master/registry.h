@@ -32,7 +32,7 @@ struct registry_load {
 
 struct registry_server {
     uint16_t slot;
-    uint16_t rack_id; /* the slot of the first server of this rack */
+    uint16_t rack_id; /* equal for equal rack names */
     bool up;
     bool reported; /* a full report has ended since it registered */
     uint8_t uuid[GFS_UUID_BYTES];
@@ -50,6 +50,7 @@ struct registry {
     struct registry_server **servers; /* by slot */
     size_t count;
     size_t up_count;
+    uint16_t next_rack_id;
     uint64_t dead_after_ms;
 };
 
