@@ -69,10 +69,12 @@ static void call_done(void *arg, const struct rpc_answer *answer)
     if (err == GFS_OK && wait->call->take != NULL)
         err = wait->call->take(wait->call->arg, answer->msg);
     pthread_mutex_lock(&wait->lock);
-    wait->err = err;
-    wait->hint_ms = answer->retry_after_ms;
-    if (err != GFS_OK)
+    /* That the last try had no time left tells less than why those before failed. */
+    if (err != GFS_ERR_TIMEOUT || wait->err != GFS_ERR_CONN) {
+        wait->err = err;
         snprintf(wait->detail, sizeof(wait->detail), "%s", answer->detail);
+    }
+    wait->hint_ms = answer->retry_after_ms;
     wait->done = true;
     pthread_cond_signal(&wait->changed);
     pthread_mutex_unlock(&wait->lock);

@@ -65,9 +65,8 @@ uint32_t read_plan_suspect_ms(enum gfs_err err)
     case GFS_ERR_CONN:
     case GFS_ERR_STOPPING:
     case GFS_ERR_STARTING:
-        return 2000;
     case GFS_ERR_IO:
-        return 10000;
+        return 15000;
     default:
         return 0;
     }

@@ -191,6 +191,10 @@ static enum gfs_err slot_locate(struct read_slot *slot)
         if (location == NULL)
             return failure_set(GFS_ERR_NO_MEMORY, "read %s: out of memory", reader->path);
         location->index = slot->piece.chunk_index;
+        pthread_mutex_lock(&reader->lock);
+        location->file_size_bytes = reader->size_bytes;
+        location_cache_put(&reader->cache, location_ref(location));
+        pthread_mutex_unlock(&reader->lock);
     }
     location_unref(slot->location);
     slot->location = location;
