@@ -91,6 +91,10 @@ void cs_chunk_changed(struct chunkserver *cs, uint64_t handle)
 
 static void control_dispatch(struct chunkserver *cs, struct rpc_request *request)
 {
+    if (cs->closed) {
+        cs_reply_error(cs, request, GFS_ERR_STOPPING, NULL);
+        return;
+    }
     switch (request->type) {
     case GFS_MSG_WRITE:
         cs_write(cs, request);
@@ -197,6 +201,7 @@ static void stop_now(struct chunkserver *cs)
     void (*stopped)(void *arg) = cs->stopped;
 
     cs->stopped = NULL;
+    cs->closed = true;
     if (stopped)
         stopped(cs->stopped_arg);
 }
@@ -208,6 +213,8 @@ static void tick(struct loop_timer *timer)
     uint64_t now_ms = loop_now_ms();
     bool draining = cs->drain_until_ms > 0;
 
+    if (cs->closed)
+        return;
     mutation_tick(cs->mutations, now_ms);
     cs_mutations_drain(cs);
     watch_store(cs);
@@ -218,14 +225,14 @@ static void tick(struct loop_timer *timer)
     loop_timer_arm(timer, draining ? CS_DRAIN_POLL_MS : CS_TICK_MS);
 }
 
-struct drain_task {
+struct control_job {
     struct loop_task task;
     struct chunkserver *cs;
 };
 
 static void drain_run(struct loop_task *task)
 {
-    struct chunkserver *cs = ((struct drain_task *)task)->cs;
+    struct chunkserver *cs = ((struct control_job *)task)->cs;
 
     free(task);
     if (cs->drain_until_ms)
@@ -238,7 +245,7 @@ static void drain_run(struct loop_task *task)
 
 void chunkserver_drain(struct chunkserver *cs)
 {
-    struct drain_task *drain = malloc(sizeof *drain);
+    struct control_job *drain = malloc(sizeof *drain);
 
     atomic_store(&cs->stopping, true);
     if (!drain)
@@ -413,7 +420,7 @@ enum gfs_err chunkserver_new(const struct cs_options *options, struct daemon_dir
 
 static void first_task(struct loop_task *task)
 {
-    struct chunkserver *cs = ((struct drain_task *)task)->cs;
+    struct chunkserver *cs = ((struct control_job *)task)->cs;
 
     free(task);
     watch_store(cs);
@@ -424,7 +431,7 @@ static void first_task(struct loop_task *task)
 enum gfs_err chunkserver_start(struct chunkserver *cs, void (*stopped)(void *arg), void *arg,
                                char *ret_detail)
 {
-    struct drain_task *first;
+    struct control_job *first;
     enum gfs_err err;
 
     cs->stopped = stopped;
@@ -449,9 +456,22 @@ enum gfs_err chunkserver_start(struct chunkserver *cs, void (*stopped)(void *arg
     return GFS_OK;
 }
 
-static void net_release(struct cs_net *net)
+/* On the control thread, or after its end. */
+static void timers_release(struct loop_task *task)
 {
-    loop_free(net->loop);
+    struct chunkserver *cs = ((struct control_job *)task)->cs;
+
+    loop_timer_release(&cs->tick);
+    cs_master_release(cs);
+}
+
+static void control_free(struct chunkserver *cs)
+{
+    struct control_job release = {.task.fn = timers_release, .cs = cs};
+
+    if (cs->control.loop)
+        loop_post(cs->control.loop, &release.task);
+    loop_free(cs->control.loop);
 }
 
 /* No new request can come once the server and the clients are gone; what is in the pool and in the
@@ -466,13 +486,9 @@ void chunkserver_free(struct chunkserver *cs)
     rpc_client_free(cs->control.client);
     storepool_free(cs->pool);
     store_close(cs->store);
-    if (cs->control.loop) {
-        loop_timer_release(&cs->tick);
-        cs_master_release(cs);
-    }
-    net_release(&cs->control);
+    control_free(cs);
     for (size_t i = 0; i < cs->net_count; i++)
-        net_release(&cs->nets[i]);
+        loop_free(cs->nets[i].loop);
     free(cs->nets);
     if (cs->mutations) {
         mutation_tick(cs->mutations, UINT64_MAX);

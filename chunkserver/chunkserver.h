@@ -93,7 +93,8 @@ struct chunkserver {
     struct delta delta;
     struct cs_master master;
     struct loop_timer tick;
-    uint64_t drain_until_ms;
+    uint64_t drain_until_ms; /* 0: not draining */
+    bool closed;             /* `stopped` was told: nothing is begun any more */
 };
 
 enum gfs_err chunkserver_new(const struct cs_options *options, struct daemon_dir *dir,

@@ -68,7 +68,7 @@ static void master_lost(struct chunkserver *cs, const char *why)
 {
     struct cs_master *master = &cs->master;
 
-    if (!master->registered)
+    if (!master->registered || cs->closed)
         return;
     master->registered = false;
     master->generation++;
@@ -137,7 +137,8 @@ static void report_kick(struct chunkserver *cs)
     Gfs__ChunkState *states;
     Gfs__ChunkState **pointers;
 
-    if (!master->registered || master->reporting || loop_now_ms() < master->report_next_ms)
+    if (cs->closed || !master->registered || master->reporting ||
+        loop_now_ms() < master->report_next_ms)
         return;
     chunks = calloc(CS_REPORT_CHUNKS_MAX, sizeof *chunks);
     states = calloc(CS_REPORT_CHUNKS_MAX, sizeof *states);
@@ -271,6 +272,8 @@ static void register_failed(struct chunkserver *cs, const struct rpc_answer *ans
 {
     struct cs_master *master = &cs->master;
 
+    if (cs->closed)
+        return;
     if (answer->err == GFS_ERR_OTHER_CLUSTER) {
         other_cluster(cs);
         return;
@@ -419,7 +422,7 @@ static void master_timer(struct loop_timer *timer)
     struct chunkserver *cs =
         (struct chunkserver *)((char *)timer - offsetof(struct chunkserver, master.timer));
 
-    if (cs->master.calling || cs->master.stamping)
+    if (cs->closed || cs->master.calling || cs->master.stamping)
         return;
     if (!cs->master.registered) {
         register_send(cs);
