@@ -369,11 +369,12 @@ static enum gfs_err make_server(struct chunkserver *cs, char *ret_detail)
     for (size_t i = 0; i < cs->net_count; i++)
         loops[i] = cs->nets[i].loop;
     identity_of(cs, &identity);
+    errno = 0;
     err = rpc_server_new(cs->options->listen, loops, cs->net_count, &identity, &limits, &events,
                          &cs->server);
     if (err != GFS_OK)
-        snprintf(ret_detail, CS_REASON_BYTES, "cannot listen on %.100s: %s (%s)",
-                 cs->options->listen, gfs_err_text(err), strerror(errno));
+        snprintf(ret_detail, CS_REASON_BYTES, "cannot listen on %.100s: %s", cs->options->listen,
+                 errno ? strerror(errno) : gfs_err_text(err));
     return err;
 }
 
