@@ -54,6 +54,9 @@ static void ns_cut_chunks(struct namespace *ns, struct inode *file, uint32_t cou
                           struct changes *changes)
 {
     uint32_t had = inode_chunk_count(file);
+    if (count >= had) {
+        return;
+    }
     for (uint32_t i = had; i > count; i--) {
         ns_release_chunk(ns, file, i - 1, now_ms, changes);
     }
@@ -71,48 +74,52 @@ static size_t ns_cut_room_bytes(uint32_t chunks)
            (chunks / NS_SEGMENT + 2) * (size_t)RECORD_SEGMENT_MAX_BYTES;
 }
 
-/* One step of taking `inode` apart; false: no memory for it. *inout_at: where to go on, 0 when
- * all of it is gone. */
-static bool ns_reap_step(struct namespace *ns, struct inode *inode, int64_t now_ms,
-                         struct changes *changes, uint32_t *inout_at)
+/* Down to something without entries. */
+static struct inode *ns_reap_leaf(const struct namespace *ns, struct inode *inode)
 {
-    uint32_t chunks = inode_chunk_count(inode);
+    while (inode->is_dir && inode->count > 0) {
+        inode = entries_any(ns, inode);
+    }
+    return inode;
+}
+
+/* Takes a leaf away, or the last chunks of a long file. *inout_leaf: its directory when it is gone,
+ * NULL when it was the root of a removed tree. false: no memory for it. */
+static bool ns_reap_step(struct namespace *ns, int64_t now_ms, struct changes *changes,
+                         struct inode **inout_leaf)
+{
+    struct inode *leaf = *inout_leaf;
+    uint32_t chunks = inode_chunk_count(leaf);
     uint32_t cut = chunks > NS_SEGMENT ? chunks - NS_SEGMENT : 0;
     size_t room = ns_cut_room_bytes(chunks - cut) + RECORD_NAME_MAX_BYTES + RECORD_INODE_MAX_BYTES;
     if (changes_reserve(changes, room) != GFS_OK) {
         return false;
     }
-    if (inode->is_dir && inode->count > 0) {
-        *inout_at = inode_ref(ns, entries_any(ns, inode));
+    ns_cut_chunks(ns, leaf, cut, now_ms, changes);
+    if (cut > 0) {
         return true;
     }
-    if (!inode->is_dir) {
-        ns_cut_chunks(ns, inode, cut, now_ms, changes);
-        if (cut > 0) {
-            return true;
-        }
-    }
-    uint32_t parent = inode->parent;
-    if (parent != 0) {
-        record_delete_name(ns, inode, changes);
-        entries_remove(ns, inode);
+    *inout_leaf = inode_at(ns, leaf->parent);
+    if (leaf->parent != 0) {
+        record_delete_name(ns, leaf, changes);
+        entries_remove(ns, leaf);
     } else {
-        ns_list_remove(ns, &ns->trash, inode);
+        ns_list_remove(ns, &ns->trash, leaf);
     }
-    record_delete_inode(inode, changes);
-    ns_drop_inode(ns, inode);
-    *inout_at = parent;
+    record_delete_inode(leaf, changes);
+    ns_drop_inode(ns, leaf);
     return true;
 }
 
 bool ns_reap(struct namespace *ns, uint32_t max, int64_t now_ms, struct changes *changes)
 {
-    uint32_t at = ns->trash.first;
-    for (uint32_t i = 0; i < max && at != 0; i++) {
-        if (!ns_reap_step(ns, inode_at(ns, at), now_ms, changes, &at)) {
+    struct inode *at = inode_at(ns, ns->trash.first);
+    for (uint32_t i = 0; i < max && at != NULL; i++) {
+        at = ns_reap_leaf(ns, at);
+        if (!ns_reap_step(ns, now_ms, changes, &at)) {
             break;
         }
-        at = at != 0 ? at : ns->trash.first;
+        at = at != NULL ? at : inode_at(ns, ns->trash.first);
     }
     return ns->trash.first != 0;
 }
