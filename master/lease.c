@@ -1,228 +1,15 @@
-#include "master/lease.h"
-
 #include <assert.h>
-#include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 #include <utlist.h>
 
-enum lease_state {
-    LEASE_IDLE, /* nothing out; kept for the numbers tried in vain, or not yet told */
-    LEASE_RAISING,
-    LEASE_WRITING,
-    LEASE_GRANTING,
-    LEASE_GRANTED,
-};
-
-enum lease_answer { ANSWER_PENDING, ANSWER_YES, ANSWER_NO, ANSWER_BUSY, ANSWER_UNCLEAR };
-
-struct lease {
-    uint64_t handle;
-    uint32_t version; /* of the round, or granted */
-    uint32_t tried;   /* highest ever asked for */
-    uint32_t from_version;
-    uint32_t length_bytes;
-    uint8_t state;
-    bool told;    /* a client may have written under some version of it */
-    bool fresh;   /* the round's replicas make the chunk at the first write */
-    bool durable; /* the round's version is in the journal */
-    bool acked;   /* the primary has the grant */
-    bool cut;
-    uint8_t rounds;
-    uint8_t count;
-    uint8_t answers[GFS_GOAL_MAX];
-    uint16_t members[GFS_GOAL_MAX];
-    uint32_t waiter_count;
-    struct lease_waiter *waiters; /* newest first */
-    struct lease_waiter *cut_waiter;
-    uint64_t expires_ms;
-    struct lease *prev, *next; /* granted ones, in order of expiry */
-    UT_hash_handle hh;
-};
-
-struct lease_table {
-    struct lease_options options;
-    struct lease *by_handle;
-    struct lease *granted;
-    uint32_t waiter_count;
-    bool epoch_wanted;
-    struct lease_effect *effects; /* a ring */
-    size_t effect_first, effect_count, effect_cap;
-};
-
-enum gfs_err lease_table_new(const struct lease_options *options, struct lease_table **ret_table)
-{
-    struct lease_table *table = calloc(1, sizeof(*table));
-    if (table == NULL) {
-        return GFS_ERR_NO_MEMORY;
-    }
-    table->options = *options;
-    *ret_table = table;
-    return GFS_OK;
-}
-
-void lease_table_free(struct lease_table *table)
-{
-    if (table == NULL) {
-        return;
-    }
-    struct lease *lease, *tmp;
-    HASH_ITER (hh, table->by_handle, lease, tmp) {
-        HASH_DEL(table->by_handle, lease);
-        free(lease);
-    }
-    free(table->effects);
-    free(table);
-}
-
-/* ---- effects ------------------------------------------------------------------------------- */
-
-bool lease_next_effect(struct lease_table *table, struct lease_effect *ret_effect)
-{
-    if (table->effect_count == 0) {
-        return false;
-    }
-    *ret_effect = table->effects[table->effect_first];
-    table->effect_first = (table->effect_first + 1) % table->effect_cap;
-    table->effect_count--;
-    return true;
-}
-
-static enum gfs_err reserve_effects(struct lease_table *table, size_t more)
-{
-    size_t need = table->effect_count + more;
-    if (need <= table->effect_cap) {
-        return GFS_OK;
-    }
-    size_t cap = table->effect_cap == 0 ? 64 : table->effect_cap;
-    while (cap < need) {
-        cap *= 2;
-    }
-    struct lease_effect *effects = malloc(cap * sizeof(*effects));
-    if (effects == NULL) {
-        return GFS_ERR_NO_MEMORY;
-    }
-    for (size_t i = 0; i < table->effect_count; i++) {
-        effects[i] = table->effects[(table->effect_first + i) % table->effect_cap];
-    }
-    free(table->effects);
-    table->effects = effects;
-    table->effect_first = 0;
-    table->effect_cap = cap;
-    return GFS_OK;
-}
-
-static struct lease_effect *push_effect(struct lease_table *table, const struct lease *lease,
-                                        enum lease_effect_kind kind)
-{
-    /* Out of memory with effects owed: nothing sane is left to do. */
-    enum gfs_err err = reserve_effects(table, 1);
-    if (err != GFS_OK) {
-        abort();
-    }
-    size_t at = (table->effect_first + table->effect_count++) % table->effect_cap;
-    struct lease_effect *effect = &table->effects[at];
-    memset(effect, 0, sizeof(*effect));
-    effect->kind = kind;
-    effect->grant.handle = lease->handle;
-    effect->grant.version = lease->version;
-    effect->grant.count = lease->count;
-    memcpy(effect->grant.members, lease->members, sizeof(lease->members));
-    effect->grant.remaining_ms = table->options.lease_ms;
-    return effect;
-}
-
-/* ---- the table ----------------------------------------------------------------------------- */
-
-static struct lease *find(const struct lease_table *table, uint64_t handle)
-{
-    struct lease *lease;
-    HASH_FIND(hh, table->by_handle, &handle, sizeof(handle), lease);
-    return lease;
-}
-
-static struct lease *find_or_add(struct lease_table *table, uint64_t handle)
-{
-    struct lease *lease = find(table, handle);
-    if (lease != NULL) {
-        return lease;
-    }
-    if (HASH_COUNT(table->by_handle) >= LEASE_TABLE_MAX) {
-        return NULL;
-    }
-    lease = calloc(1, sizeof(*lease));
-    if (lease != NULL) {
-        lease->handle = handle;
-        HASH_ADD(hh, table->by_handle, handle, sizeof(handle), lease);
-    }
-    return lease;
-}
-
-static void leave_granted(struct lease_table *table, struct lease *lease)
-{
-    if (lease->state == LEASE_GRANTED) {
-        DL_DELETE(table->granted, lease);
-        lease->state = LEASE_IDLE;
-    }
-}
-
-static void forget(struct lease_table *table, struct lease *lease)
-{
-    assert(lease->waiters == NULL && lease->cut_waiter == NULL);
-    leave_granted(table, lease);
-    HASH_DEL(table->by_handle, lease);
-    free(lease);
-}
-
-static bool moving(const struct lease *lease)
-{
-    return lease->state == LEASE_RAISING || lease->state == LEASE_WRITING ||
-           lease->state == LEASE_GRANTING;
-}
-
-static void add_waiter(struct lease_table *table, struct lease *lease, struct lease_waiter *waiter)
-{
-    if (waiter != NULL) {
-        LL_PREPEND(lease->waiters, waiter);
-        lease->waiter_count++;
-        table->waiter_count++;
-    }
-}
-
-static void answer_cut(struct lease_table *table, struct lease *lease, enum gfs_err err)
-{
-    if (lease->cut_waiter != NULL) {
-        struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_ANSWER);
-        effect->err = err;
-        effect->waiter = lease->cut_waiter;
-        lease->cut_waiter = NULL;
-        table->waiter_count--;
-    }
-}
-
-static void answer_all(struct lease_table *table, struct lease *lease, enum gfs_err err)
-{
-    answer_cut(table, lease, err);
-    struct lease_waiter *waiter, *tmp;
-    LL_FOREACH_SAFE (lease->waiters, waiter, tmp) {
-        struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_ANSWER);
-        effect->err = err;
-        effect->waiter = waiter;
-        table->waiter_count--;
-    }
-    lease->waiters = NULL;
-    lease->waiter_count = 0;
-    if (err == GFS_OK) {
-        lease->told = true;
-    }
-}
+#include "master/lease_impl.h"
 
 /* ---- rounds -------------------------------------------------------------------------------- */
 
 static void fail_round(struct lease_table *table, struct lease *lease, enum gfs_err err)
 {
     lease->state = LEASE_IDLE;
-    answer_all(table, lease, err);
+    lease_answer_all(table, lease, err);
 }
 
 /* A number never asked for before; false when this epoch has none left for the chunk. */
@@ -256,7 +43,7 @@ static void start_raise(struct lease_table *table, struct lease *lease)
     lease->durable = false;
     for (uint8_t i = 0; i < lease->count; i++) {
         lease->answers[i] = ANSWER_PENDING;
-        struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_SET_VERSION);
+        struct lease_effect *effect = lease_push_effect(table, lease, LEASE_EFFECT_SET_VERSION);
         effect->slot = lease->members[i];
         effect->from_version = lease->from_version;
         effect->create = lease->length_bytes == 0;
@@ -269,7 +56,7 @@ static void start_grant(struct lease_table *table, struct lease *lease)
 {
     lease->state = LEASE_GRANTING;
     lease->acked = false;
-    struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_GRANT);
+    struct lease_effect *effect = lease_push_effect(table, lease, LEASE_EFFECT_GRANT);
     effect->slot = lease->members[0];
     effect->fresh = lease->fresh;
 }
@@ -317,7 +104,7 @@ static void end_raise(struct lease_table *table, struct lease *lease)
         return;
     }
     lease->state = LEASE_WRITING;
-    struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_JOURNAL);
+    struct lease_effect *effect = lease_push_effect(table, lease, LEASE_EFFECT_JOURNAL);
     effect->cut = lease->cut;
 }
 
@@ -354,7 +141,7 @@ static enum lease_answer answer_of(const struct lease *lease, enum gfs_err err,
 void lease_raised(struct lease_table *table, uint64_t handle, uint32_t version, uint16_t slot,
                   enum gfs_err err, uint32_t length_bytes)
 {
-    struct lease *lease = find(table, handle);
+    struct lease *lease = lease_find(table, handle);
     if (lease == NULL || lease->state != LEASE_RAISING || lease->version != version) {
         return;
     }
@@ -375,12 +162,12 @@ static void grant_done(struct lease_table *table, struct lease *lease, uint64_t 
     lease->rounds = 0;
     lease->expires_ms = now_ms + table->options.lease_ms;
     DL_APPEND(table->granted, lease);
-    answer_all(table, lease, GFS_OK);
+    lease_answer_all(table, lease, GFS_OK);
 }
 
 void lease_durable(struct lease_table *table, uint64_t handle, uint32_t version, uint64_t now_ms)
 {
-    struct lease *lease = find(table, handle);
+    struct lease *lease = lease_find(table, handle);
     if (lease == NULL || lease->version != version) {
         return;
     }
@@ -396,9 +183,9 @@ void lease_durable(struct lease_table *table, uint64_t handle, uint32_t version,
     }
     bool was_cut = lease->cut_waiter != NULL;
     lease->cut = false;
-    answer_cut(table, lease, GFS_OK);
+    lease_answer_cut(table, lease, GFS_OK);
     if (was_cut && lease->waiters == NULL) {
-        forget(table, lease);
+        lease_forget(table, lease);
         return;
     }
     start_grant(table, lease);
@@ -420,14 +207,14 @@ static void grant_failed(struct lease_table *table, struct lease *lease)
         fail_round(table, lease, GFS_ERR_NO_SERVERS);
         return;
     }
-    struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_PLACE);
+    struct lease_effect *effect = lease_push_effect(table, lease, LEASE_EFFECT_PLACE);
     effect->slot = primary;
 }
 
 void lease_acked(struct lease_table *table, uint64_t handle, uint32_t version, enum gfs_err err,
                  uint64_t now_ms)
 {
-    struct lease *lease = find(table, handle);
+    struct lease *lease = lease_find(table, handle);
     if (lease == NULL || lease->state != LEASE_GRANTING || lease->version != version ||
         lease->acked) {
         return;
@@ -446,7 +233,7 @@ void lease_placed(struct lease_table *table, uint64_t handle, const uint16_t *me
                   uint8_t count)
 {
     assert(count <= GFS_GOAL_MAX);
-    struct lease *lease = find(table, handle);
+    struct lease *lease = lease_find(table, handle);
     if (lease == NULL || lease->state != LEASE_GRANTING || lease->told) {
         return;
     }
@@ -466,11 +253,11 @@ void lease_placed(struct lease_table *table, uint64_t handle, const uint16_t *me
 enum gfs_err lease_fresh(struct lease_table *table, uint64_t handle, const uint16_t *members,
                          uint8_t count, struct lease_waiter *waiter)
 {
-    assert(count > 0 && count <= GFS_GOAL_MAX && find(table, handle) == NULL);
+    assert(count > 0 && count <= GFS_GOAL_MAX && lease_find(table, handle) == NULL);
     if (table->waiter_count >= table->options.waiters_max) {
         return GFS_ERR_BUSY;
     }
-    struct lease *lease = find_or_add(table, handle);
+    struct lease *lease = lease_find_or_add(table, handle);
     if (lease == NULL) {
         return GFS_ERR_BUSY;
     }
@@ -479,7 +266,7 @@ enum gfs_err lease_fresh(struct lease_table *table, uint64_t handle, const uint1
     lease->fresh = true;
     lease->count = count;
     memcpy(lease->members, members, count * sizeof(members[0]));
-    add_waiter(table, lease, waiter);
+    lease_add_waiter(table, lease, waiter);
     start_grant(table, lease);
     return GFS_OK;
 }
@@ -498,7 +285,7 @@ static bool is_usable(const struct lease_table *table, const struct lease *lease
 static void answer_now(struct lease_table *table, const struct lease *lease,
                        struct lease_waiter *waiter, uint64_t now_ms)
 {
-    struct lease_effect *effect = push_effect(table, lease, LEASE_EFFECT_ANSWER);
+    struct lease_effect *effect = lease_push_effect(table, lease, LEASE_EFFECT_ANSWER);
     effect->waiter = waiter;
     effect->grant.remaining_ms = (uint32_t)(lease->expires_ms - now_ms);
 }
@@ -549,25 +336,25 @@ enum gfs_err lease_ask(struct lease_table *table, const struct lease_chunk *chun
                        uint32_t failed_version, struct lease_waiter *waiter, uint64_t now_ms)
 {
     assert(chunk->count <= GFS_GOAL_MAX);
-    struct lease *lease = find(table, chunk->handle);
+    struct lease *lease = lease_find(table, chunk->handle);
     if (lease != NULL && is_usable(table, lease, chunk, failed_version, now_ms)) {
         answer_now(table, lease, waiter, now_ms);
         return GFS_OK;
     }
-    if ((lease == NULL || !moving(lease)) && chunk->count == 0) {
+    if ((lease == NULL || !lease_moving(lease)) && chunk->count == 0) {
         return GFS_ERR_NO_REPLICA;
     }
-    lease = find_or_add(table, chunk->handle);
+    lease = lease_find_or_add(table, chunk->handle);
     if (lease == NULL || too_many(table, lease)) {
         return GFS_ERR_BUSY;
     }
-    bool was_moving = moving(lease);
+    bool was_moving = lease_moving(lease);
     bool renew = can_renew(lease, chunk, failed_version);
-    add_waiter(table, lease, waiter);
+    lease_add_waiter(table, lease, waiter);
     if (was_moving) {
         return GFS_OK;
     }
-    leave_granted(table, lease);
+    lease_leave_granted(table, lease);
     if (renew) {
         lease->rounds = 0;
         lease->length_bytes = chunk->length_bytes;
@@ -586,94 +373,15 @@ enum gfs_err lease_cut(struct lease_table *table, const struct lease_chunk *chun
     if (chunk->count == 0) {
         return GFS_ERR_NO_REPLICA;
     }
-    struct lease *lease = find_or_add(table, chunk->handle);
-    if (lease == NULL || moving(lease) || too_many(table, lease)) {
+    struct lease *lease = lease_find_or_add(table, chunk->handle);
+    if (lease == NULL || lease_moving(lease) || too_many(table, lease)) {
         return GFS_ERR_BUSY;
     }
-    leave_granted(table, lease);
+    lease_leave_granted(table, lease);
     set_round(lease, chunk);
     lease->cut = true;
     lease->cut_waiter = waiter;
     table->waiter_count++;
     start_raise(table, lease);
     return GFS_OK;
-}
-
-/* ---- the rest ------------------------------------------------------------------------------ */
-
-bool lease_extend(struct lease_table *table, uint64_t handle, uint16_t slot, uint64_t now_ms)
-{
-    struct lease *lease = find(table, handle);
-    if (lease == NULL || lease->state != LEASE_GRANTED || lease->members[0] != slot) {
-        return false;
-    }
-    lease->expires_ms = now_ms + table->options.lease_ms;
-    DL_DELETE(table->granted, lease);
-    DL_APPEND(table->granted, lease);
-    return true;
-}
-
-void lease_server_down(struct lease_table *table, uint16_t slot)
-{
-    struct lease *lease, *tmp;
-    DL_FOREACH_SAFE (table->granted, lease, tmp) {
-        if (lease->members[0] == slot) {
-            forget(table, lease);
-        }
-    }
-}
-
-void lease_drop(struct lease_table *table, uint64_t handle, enum gfs_err err)
-{
-    struct lease *lease = find(table, handle);
-    if (lease != NULL) {
-        answer_all(table, lease, err);
-        forget(table, lease);
-    }
-}
-
-void lease_drop_all(struct lease_table *table, enum gfs_err err)
-{
-    struct lease *lease, *tmp;
-    HASH_ITER (hh, table->by_handle, lease, tmp) {
-        answer_all(table, lease, err);
-        forget(table, lease);
-    }
-}
-
-void lease_tick(struct lease_table *table, uint64_t now_ms)
-{
-    while (table->granted != NULL &&
-           now_ms >= table->granted->expires_ms + table->options.lease_ms) {
-        forget(table, table->granted);
-    }
-}
-
-bool lease_is_moving(const struct lease_table *table, uint64_t handle)
-{
-    const struct lease *lease = find(table, handle);
-    return lease != NULL && moving(lease);
-}
-
-bool lease_is_live(const struct lease_table *table, uint64_t handle)
-{
-    const struct lease *lease = find(table, handle);
-    return lease != NULL && lease->state != LEASE_IDLE;
-}
-
-bool lease_epoch_wanted(const struct lease_table *table)
-{
-    return table->epoch_wanted;
-}
-
-void lease_set_epoch(struct lease_table *table, uint32_t epoch)
-{
-    assert(epoch >= table->options.epoch);
-    table->options.epoch = epoch;
-    table->epoch_wanted = false;
-}
-
-size_t lease_count(const struct lease_table *table)
-{
-    return HASH_COUNT(table->by_handle);
 }

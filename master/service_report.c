@@ -20,6 +20,8 @@
 struct service_sweep {
     struct rpc_request *request;
     uint16_t slot;
+    bool by_walk; /* over all chunks: there are fewer of them than handles in the range */
+    uint32_t walk_at;
     uint64_t at;
     uint64_t last;
     bool ends_pass; /* the range reaches the end of all handles */
@@ -162,22 +164,38 @@ static void end_sweep(struct service *service, struct service_sweep *take_sweep)
     free(take_sweep);
 }
 
+/* The next chunk of the range; false: there is none. *ret_chunk may be NULL, or out of the range.
+ */
+static bool next_chunk(const struct chunkmap *map, struct service_sweep *sweep,
+                       struct chunk **ret_chunk)
+{
+    if (sweep->by_walk) {
+        *ret_chunk = chunkmap_walk(map, &sweep->walk_at);
+        return *ret_chunk != NULL;
+    }
+    if (sweep->at > sweep->last) {
+        return false;
+    }
+    *ret_chunk = chunkmap_find(map, sweep->at++);
+    return true;
+}
+
 /* One slice. A chunk with a lease out may not have been written yet, or only since the report. */
 static bool sweep_slice(struct service *service, struct service_sweep *sweep)
 {
     const Gfs__ChunkReportRequest *msg = (const void *)sweep->request->msg;
     struct chunkmap *map = ns_chunkmap(service->parts.ns);
     for (uint32_t i = 0; i < SWEEP_SLICE; i++) {
-        if (sweep->at > sweep->last) {
+        struct chunk *chunk;
+        enum chunk_location_state state;
+        if (!next_chunk(map, sweep, &chunk)) {
             return true;
         }
-        uint64_t handle = sweep->at++;
-        struct chunk *chunk = chunkmap_find(map, handle);
-        enum chunk_location_state state;
-        if (chunk != NULL && chunk_find_location(map, chunk, sweep->slot, &state) &&
-            bsearch(&handle, msg->chunks, msg->n_chunks, sizeof(*msg->chunks), compare_handle) ==
-                NULL &&
-            !lease_is_live(service->leases, handle)) {
+        if (chunk != NULL && chunk->handle >= msg->first && chunk->handle <= msg->last &&
+            chunk_find_location(map, chunk, sweep->slot, &state) &&
+            bsearch(&chunk->handle, msg->chunks, msg->n_chunks, sizeof(*msg->chunks),
+                    compare_handle) == NULL &&
+            !lease_is_live(service->leases, chunk->handle)) {
             (void)chunk_remove_location(map, chunk, sweep->slot);
         }
     }
@@ -266,6 +284,8 @@ void service_chunk_report(struct service *service, struct rpc_request *take_requ
     sweep->slot = server->slot;
     sweep->at = msg->first;
     sweep->last = msg->last < service->max_handle ? msg->last : service->max_handle;
+    sweep->by_walk = sweep->last >= sweep->at &&
+                     sweep->last - sweep->at > ns_chunkmap(service->parts.ns)->live_count;
     sweep->ends_pass = msg->last == UINT64_MAX;
     DL_APPEND(service->sweeps, sweep);
     service->sweep_task.fn = run_sweeps;
