@@ -126,7 +126,7 @@ enum gfs_err call_master(struct gfs *fs, const struct call *call)
 
 /* ---- many calls ---------------------------------------------------------------------------- */
 
-#define CALL_MANY_WINDOW 256
+#define CALL_MANY_WINDOW 512
 
 struct many_wait;
 

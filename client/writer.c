@@ -213,13 +213,35 @@ void writer_free(struct writer *writer)
     writer_unlock_unref(writer);
 }
 
+static const char *writer_hint(enum gfs_err err)
+{
+    switch (err) {
+    case GFS_ERR_STARTING:
+        return "; the master waits for its chunkservers, see `gfsctl servers`";
+    case GFS_ERR_NO_SERVERS:
+    case GFS_ERR_NO_REPLICA:
+    case GFS_ERR_NO_SPACE:
+    case GFS_ERR_READ_ONLY:
+        return "; see `gfsctl servers` for the chunkservers that are up and have room";
+    case GFS_ERR_CONN:
+    case GFS_ERR_TIMEOUT:
+        return "; are gfs-master and the chunkservers running?";
+    default:
+        return "";
+    }
+}
+
 enum gfs_err writer_failed(struct writer *writer)
 {
     const struct write_window *window = &writer->window;
-    return failure_set(window->err, "write %s: chunk %u (handle %016llx): %s%s%s", writer->path,
-                       window->err_chunk_index, (unsigned long long)window->err_handle,
-                       gfs_err_text(window->err), writer->detail[0] != '\0' ? ": " : "",
-                       writer->detail);
+    char handle[48] = "";
+    if (window->err_handle != 0)
+        snprintf(handle, sizeof(handle), " (handle %016llx)",
+                 (unsigned long long)window->err_handle);
+    return failure_set(window->err, "write %s: chunk %u%s: %s%s", writer->path,
+                       window->err_chunk_index, handle,
+                       writer->detail[0] != '\0' ? writer->detail : gfs_err_text(window->err),
+                       writer_hint(window->err));
 }
 
 /* Puts the mutation into the window, waiting for room. */
