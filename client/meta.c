@@ -189,7 +189,7 @@ static enum gfs_err statfs_take(void *arg, const ProtobufCMessage *msg)
 enum gfs_err gfs_statfs(struct gfs *fs, struct gfs_statfs *ret_statfs)
 {
     Gfs__StatfsRequest msg = GFS__STATFS_REQUEST__INIT;
-    struct gfs_statfs statfs;
+    struct gfs_statfs statfs = {0};
     struct call call = {.type = GFS_MSG_STATFS,
                         .msg = &msg.base,
                         .take = statfs_take,

@@ -32,11 +32,12 @@ struct gfs_dir;  /* an open directory listing */
 
 /* All fields 0 or NULL mean the default. Zero the struct first. */
 struct gfs_options {
-    uint32_t timeout_ms;     /* for one call to give up, default 30000; data calls: per request */
-    uint32_t write_window;   /* mutations in flight per file, default 4 */
-    uint32_t read_window;    /* read requests in flight per file, default 4 */
-    uint32_t request_bytes;  /* size of one data request, default 1 MiB, at most 4 MiB */
-    uint32_t server_timeout_ms; /* when a silent chunkserver is given up for another, default 5000 */
+    uint32_t timeout_ms;    /* for one call to give up, default 30000; data calls: per request */
+    uint32_t write_window;  /* mutations in flight per file, default 4, at most 64 */
+    uint32_t read_window;   /* read requests in flight per file, default 4, at most 64 */
+    uint32_t request_bytes; /* of one data request: a power of two, 64 KiB to 4 MiB; 1 MiB */
+    uint32_t
+        server_timeout_ms; /* when a silent chunkserver is given up for another, default 5000 */
 };
 
 enum gfs_type {
@@ -201,7 +202,8 @@ GFS_API enum gfs_err gfs_create_many(struct gfs *fs, const char *const *paths, s
                                      enum gfs_err *ret_errs) GFS_MUST_CHECK;
 /*
  * Lists a directory in byte order of names, fetched in pages. gfs_readdir returns NOT_FOUND after
- * the last entry. An entry that changes while the listing runs is seen before or after, never twice.
+ * the last entry. An entry that changes while the listing runs is seen before or after, never
+ * twice.
  */
 GFS_API enum gfs_err gfs_opendir(struct gfs *fs, const char *path,
                                  struct gfs_dir **ret_dir) GFS_MUST_CHECK;
@@ -221,7 +223,8 @@ GFS_API enum gfs_err gfs_truncate(struct gfs *fs, const char *path,
 /* mtime_ms 0: now. */
 GFS_API enum gfs_err gfs_set_mtime(struct gfs *fs, const char *path,
                                    int64_t mtime_ms) GFS_MUST_CHECK;
-/* Replicas wanted, 1 to 16; of a directory: of what is made in it later; recursive: of all below. */
+/* Replicas wanted, 1 to 16; of a directory: of what is made in it later; recursive: of all below.
+ */
 GFS_API enum gfs_err gfs_set_goal(struct gfs *fs, const char *path, uint32_t goal, bool recursive,
                                   uint64_t *ret_changed) GFS_MUST_CHECK;
 GFS_API enum gfs_err gfs_statfs(struct gfs *fs, struct gfs_statfs *ret_statfs) GFS_MUST_CHECK;
