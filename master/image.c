@@ -11,6 +11,8 @@
 
 #define IMAGE_ARENA_BYTES 8192u
 #define IMAGE_REFS_CAP    UINT16_MAX
+#define IMAGE_KEY_BYTES   48u /* about what a key takes in a table */
+#define IMAGE_PRESIZE_MAX (64u << 20)
 
 struct image {
     struct namespace *ns;
@@ -246,7 +248,13 @@ static enum gfs_err image_name(struct image *image, const struct image_record *r
                             (unsigned long long)stored->inode,
                             inode == NULL ? "missing" : "not one to have this name");
     }
-    enum gfs_err err = entries_reserve(ns, name.len_bytes, 1);
+    enum gfs_err err = GFS_OK;
+    if (image->stat.entries == 0) {
+        err = index_presize(&ns->by_name, ns->inodes.used_count);
+    }
+    if (err == GFS_OK) {
+        err = entries_reserve(ns, name.len_bytes, 1);
+    }
     if (err == GFS_OK) {
         entries_insert(ns, image->dir, &name, inode);
         image->stat.entries++;
@@ -286,6 +294,22 @@ static enum gfs_err image_segment(struct image *image, const struct image_record
         if (stored->handles[i] != 0) {
             err = image_hold(image, record, file, segment * NS_SEGMENT + i, stored->handles[i]);
         }
+    }
+    return err;
+}
+
+/* Splitting buckets of what was loaded before costs more cache misses than all else: the indexes
+ * begin at about the size they will have. A wrong guess costs only time or a little memory. */
+static enum gfs_err image_presize(struct image *image, struct kv *kv)
+{
+    static const uint8_t kinds[] = {RECORD_KIND_CHUNK, RECORD_KIND_INODE};
+    struct index *const tables[] = {&image->ns->chunkmap.by_handle, &image->ns->by_id};
+    enum gfs_err err = GFS_OK;
+    for (size_t i = 0; err == GFS_OK && i < 2; i++) {
+        uint8_t to = kinds[i] + 1;
+        uint64_t count = kv_approximate_bytes(kv, &kinds[i], 1, &to, 1) / IMAGE_KEY_BYTES;
+        err = index_presize(tables[i],
+                            count < IMAGE_PRESIZE_MAX ? (uint32_t)count : IMAGE_PRESIZE_MAX);
     }
     return err;
 }
@@ -354,7 +378,7 @@ enum gfs_err image_load(struct kv *kv, struct namespace *ns, struct opwindow *wi
     if (iter == NULL) {
         return GFS_ERR_NO_MEMORY;
     }
-    enum gfs_err err = GFS_OK;
+    enum gfs_err err = image_presize(&image, kv);
     kv_iter_seek_first(iter);
     bool empty = !kv_iter_valid(iter);
     for (; err == GFS_OK && kv_iter_valid(iter); kv_iter_next(iter)) {

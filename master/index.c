@@ -55,6 +55,16 @@ enum gfs_err index_reserve(struct index *table, uint32_t count)
     return GFS_OK;
 }
 
+enum gfs_err index_presize(struct index *table, uint32_t count)
+{
+    assert(table->count == 0);
+    enum gfs_err err = index_reserve(table, count);
+    if (err == GFS_OK && table->bucket_count < count) {
+        table->bucket_count = count; /* segments come zeroed: empty buckets */
+    }
+    return err;
+}
+
 /* Adds one bucket and moves to it what belongs there out of the one it splits from. */
 static void index_split(struct index *table)
 {

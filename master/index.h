@@ -34,6 +34,8 @@ void index_init(struct index *table, const struct slab *slab, uint32_t next_offs
 void index_release(struct index *table);
 /* Makes sure that the next `count` index_inserts succeed. */
 enum gfs_err index_reserve(struct index *table, uint32_t count) GFS_MUST_CHECK;
+/* Of an empty index that is to take about `count`: buckets for them at once, no splits later. */
+enum gfs_err index_presize(struct index *table, uint32_t count) GFS_MUST_CHECK;
 void index_insert(struct index *table, uint64_t hash, uint32_t ref); /* after index_reserve */
 void index_remove(struct index *table, uint64_t hash, uint32_t ref); /* it must be there */
 /* The chain that may hold items of this hash: walk it with index_next until 0. */
