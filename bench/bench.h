@@ -61,6 +61,6 @@ bool bench_read_run(struct bench *bench);
 bool bench_small_run(struct bench *bench);
 bool bench_meta_run(struct bench *bench);
 bool bench_lesson_run(struct bench *bench);
-bool bench_stores_run(struct bench *bench);
+bool bench_compare_run(struct bench *bench);
 
 #endif

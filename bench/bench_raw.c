@@ -13,7 +13,6 @@
 
 #include "kv.h"
 
-#define BENCH_RAW_ENGINES      3
 #define BENCH_RAW_VALUE_BYTES  65536u
 #define BENCH_RAW_BATCH_VALUES 16u
 #define BENCH_RAW_BUFFER_BYTES (64u << 20)
@@ -118,21 +117,22 @@ static void bench_raw_end(struct bench_raw_engine *engine)
         return; /* the supervisor removes what is left */
 }
 
-static bool bench_raw_race(struct bench_raw_engine *engines, uint64_t bytes, double *ret_mb_per_s)
+static bool bench_raw_race(struct bench_raw_engine *engines, unsigned count, uint64_t bytes,
+                           double *ret_mb_per_s)
 {
     char line[64];
     double sum = 0;
-    for (int i = 0; i < BENCH_RAW_ENGINES; i++)
+    for (unsigned i = 0; i < count; i++)
         if (!bench_raw_start(&engines[i], bytes))
             return false;
-    for (int i = 0; i < BENCH_RAW_ENGINES; i++)
+    for (unsigned i = 0; i < count; i++)
         if (!fgets(line, sizeof line, engines[i].out))
             return bench_fail("raw engine: it did not start");
-    for (int i = 0; i < BENCH_RAW_ENGINES; i++) {
+    for (unsigned i = 0; i < count; i++) {
         fputs("go\n", engines[i].in);
         fflush(engines[i].in);
     }
-    for (int i = 0; i < BENCH_RAW_ENGINES; i++) {
+    for (unsigned i = 0; i < count; i++) {
         double seconds = fgets(line, sizeof line, engines[i].out) ? strtod(line, NULL) : 0;
         if (seconds <= 0)
             return bench_fail("raw engine: it failed");
@@ -142,13 +142,15 @@ static bool bench_raw_race(struct bench_raw_engine *engines, uint64_t bytes, dou
     return true;
 }
 
-bool bench_raw_three(struct bench *bench, uint64_t bytes, double *ret_mb_per_s)
+bool bench_raw_engines(struct bench *bench, unsigned count, uint64_t bytes, double *ret_mb_per_s)
 {
-    struct bench_raw_engine engines[BENCH_RAW_ENGINES] = {0};
-    for (int i = 0; i < BENCH_RAW_ENGINES; i++)
-        snprintf(engines[i].dir, sizeof engines[i].dir, "%s/raw%d", bench->work_dir, i);
-    bool ok = bench_raw_race(engines, bytes, ret_mb_per_s);
-    for (int i = 0; i < BENCH_RAW_ENGINES; i++)
+    struct bench_raw_engine engines[BENCH_RAW_ENGINES_MAX] = {0};
+    if (count > BENCH_RAW_ENGINES_MAX)
+        return bench_fail("raw engines: at most %d", BENCH_RAW_ENGINES_MAX);
+    for (unsigned i = 0; i < count; i++)
+        snprintf(engines[i].dir, sizeof engines[i].dir, "%s/raw%u", bench->work_dir, i);
+    bool ok = bench_raw_race(engines, count, bytes, ret_mb_per_s);
+    for (unsigned i = 0; i < count; i++)
         bench_raw_end(&engines[i]);
     return ok;
 }

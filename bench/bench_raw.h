@@ -1,7 +1,7 @@
 /*
  * bench_raw: raw engines, the measure for the service: LevelDB alone, fed growing keys with 64 KiB
- * values in synced batches of 1 MiB. Three of them run at once, each in a process of its own (this
- * program again, by the name "raw"), as three chunkservers do.
+ * values in synced batches of 1 MiB. Each runs in a process of its own (this program again, by the
+ * name "raw"), as a chunkserver does.
  */
 #ifndef BENCH_RAW_H
 #define BENCH_RAW_H
@@ -13,9 +13,11 @@
 
 #define BENCH_RAW_COMMAND "raw"
 
-/* Feeds each of three engines `bytes`. *ret_mb_per_s: the sum of what they reached. On failure it
- * said why. */
-bool bench_raw_three(struct bench *bench, uint64_t bytes, double *ret_mb_per_s);
+#define BENCH_RAW_ENGINES_MAX 8
+
+/* Feeds each of `count` engines `bytes`, all at once. *ret_mb_per_s: the sum of what they reached.
+ * On failure it said why. */
+bool bench_raw_engines(struct bench *bench, unsigned count, uint64_t bytes, double *ret_mb_per_s);
 /* main of such a process: argv is {program, "raw", DIR, BYTES}. Returns the exit status. */
 int bench_raw_main(int argc, char **argv);
 

@@ -33,6 +33,11 @@ static int bench_supervise_remove(const char *path, const struct stat *st, int k
     return 0;
 }
 
+void bench_remove_tree(const char *path)
+{
+    nftw(path, bench_supervise_remove, BENCH_SUPERVISE_FDS, FTW_DEPTH | FTW_PHYS);
+}
+
 static void bench_supervise_catch(void)
 {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP};
@@ -76,7 +81,7 @@ int bench_supervise(struct bench *bench, int (*run)(struct bench *bench))
     while ((pid = waitpid(-1, &status, 0)) > 0 || errno == EINTR)
         if (pid == worker)
             worker_status = status;
-    nftw(dir, bench_supervise_remove, BENCH_SUPERVISE_FDS, FTW_DEPTH | FTW_PHYS);
+    bench_remove_tree(dir);
     if (bench_supervise_signal)
         return 128 + bench_supervise_signal;
     if (WIFSIGNALED(worker_status))

@@ -13,5 +13,7 @@
 
 /* run(bench) is called in the worker. Returns the exit status. */
 int bench_supervise(struct bench *bench, int (*run)(struct bench *bench));
+/* Removes what it can of a local directory. */
+void bench_remove_tree(const char *path);
 
 #endif

@@ -14,6 +14,7 @@
 
 #define BENCH_WRITE_STEP_BYTES   (1u << 20)
 #define BENCH_WRITE_CLIENT_BYTES (128ull << 20)
+#define BENCH_WRITE_REPLICAS     3 /* what --goal is by default */
 #define BENCH_WRITE_ROUNDS_MAX   100
 
 struct bench_write {
@@ -43,7 +44,7 @@ static bool bench_write_round(struct bench_write *run, bool measured)
 {
     double seconds, raw_mb_per_s = 0;
     uint64_t total = run->client_bytes * run->bench->clients;
-    if (!bench_raw_three(run->bench, total, &raw_mb_per_s))
+    if (!bench_raw_engines(run->bench, BENCH_WRITE_REPLICAS, total, &raw_mb_per_s))
         return false;
     if (!bench_clients_run(&run->clients, bench_write_client, run, bench_cluster_watch,
                            &run->cluster, &seconds))
@@ -53,8 +54,8 @@ static bool bench_write_round(struct bench_write *run, bool measured)
         return true;
     double ours = (double)bench_clients_bytes(&run->clients) / 1e6 / seconds;
     run->ours_mb_per_s[run->measured] = ours;
-    run->raw_mb_per_s[run->measured] = raw_mb_per_s / 3;
-    run->ratios[run->measured] = ours / (raw_mb_per_s / 3);
+    run->raw_mb_per_s[run->measured] = raw_mb_per_s / BENCH_WRITE_REPLICAS;
+    run->ratios[run->measured] = ours / (raw_mb_per_s / BENCH_WRITE_REPLICAS);
     run->measured++;
     bench_clients_samples(&run->clients, &run->samples);
     return true;

@@ -16,7 +16,7 @@ static const struct bench_kind main_kinds[] = {
      bench_write_run},
     {"meta", "stat and durable create with pipelining clients", 4, bench_meta_run},
     {"small", "files of 4 KiB created, written and durable", 16, bench_small_run},
-    {"engine", "the chunk store alone beside raw LevelDB", 1, bench_stores_run},
+    {"engine", "the chunk store alone beside raw LevelDB", 1, bench_compare_run},
     {"concurrency", "who waits for one slow chunk: sequential server, threads, processes", 8,
      bench_lesson_run},
 };
