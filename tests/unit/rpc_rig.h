@@ -275,4 +275,6 @@ static inline struct rpc_call_args ping_args(void)
     return (struct rpc_call_args){.type = GFS_MSG_PING, .msg = &msg.base};
 }
 
+#define RPC_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
 #endif

@@ -278,8 +278,6 @@ static void an_address_in_use_or_absurd_is_an_error(void **state)
     assert_null(second);
 }
 
-#define RPC_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {

@@ -125,8 +125,6 @@ static void threads_share_a_connection(void **state)
     }
 }
 
-#define RPC_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
