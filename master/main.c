@@ -203,6 +203,7 @@ static void on_journal_failed(void *arg)
     struct master *master = arg;
     log_event(LOG_ERROR, "journal_failed", "action=exit");
     master->failed = true;
+    service_stop(master->service);
     loop_stop(master->loop);
 }
 
@@ -319,19 +320,22 @@ static bool start_loop(struct master *master)
     return err == GFS_OK ? true : complain("loop", err, NULL);
 }
 
+/* The journal answers what waits for it; then connections end; then the metadata loop does what is
+ * left in its mailbox, with the service still there; then nothing refers to anything. */
 static void release(struct master *master)
 {
+    if (master->service != NULL) {
+        service_stop(master->service);
+    }
+    journal_free(master->journal);
     if (master->server != NULL) {
         rpc_server_free(master->server);
     }
+    loop_timer_release(&master->drain);
+    loop_free(master->loop);
+    service_free(master->service);
     for (size_t i = 0; i < master->net_count; i++) {
         loop_free(master->net[i]);
-    }
-    journal_free(master->journal);
-    loop_timer_release(&master->drain);
-    service_free(master->service);
-    if (master->loop != NULL) {
-        loop_free(master->loop);
     }
     opwindow_free(master->window);
     ns_free(master->ns);

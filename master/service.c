@@ -229,6 +229,7 @@ enum gfs_err service_new(const struct service_parts *parts, struct service **ret
         err = service_maintain_init(service);
     }
     if (err != GFS_OK) {
+        loop_timer_release(&service->tick);
         service_free(service);
         return err;
     }
@@ -238,7 +239,11 @@ enum gfs_err service_new(const struct service_parts *parts, struct service **ret
 
 void service_stop(struct service *service)
 {
+    if (service->stopping) {
+        return;
+    }
     service->stopping = true;
+    loop_timer_release(&service->tick);
     lease_drop_all(service->leases, GFS_ERR_STOPPING);
     service_run_effects(service);
 }
@@ -258,7 +263,6 @@ void service_free(struct service *service)
         pthread_join(service->epoch_under_way->thread, NULL);
         free(service->epoch_under_way);
     }
-    loop_timer_release(&service->tick);
     collect_free(service->collect);
     lease_table_free(service->leases);
     registry_release(&service->registry);

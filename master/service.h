@@ -58,9 +58,10 @@ struct service;
 /* On the loop's thread, before it runs. */
 enum gfs_err service_new(const struct service_parts *parts,
                          struct service **ret_service) GFS_MUST_CHECK;
-/* After the rpc server is gone and the loop has ended. NULL is fine. */
+/* After service_stop, and after the loop is freed: what it still has in its mailbox belongs to the
+ * service. NULL is fine. */
 void service_free(struct service *service);
-/* Requests from now on, and those that wait for leases, are answered STOPPING. */
+/* Requests from now on, and those that wait for leases, are answered STOPPING; the clock stops. */
 void service_stop(struct service *service);
 /* No request waits for anything any more. */
 bool service_is_idle(const struct service *service);
