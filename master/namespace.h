@@ -184,8 +184,8 @@ struct inode *ns_chunk_owner(const struct namespace *ns, const struct chunk *chu
  * BUSY. */
 enum gfs_err ns_chunk_create(struct namespace *ns, struct inode *inode, uint32_t index,
                              struct changes *changes, struct chunk **ret_chunk) GFS_MUST_CHECK;
-/* Releases the chunk there, on which nothing was committed (else INVAL), and puts a fresh one in its
- * place. */
+/* Releases the chunk there, on which nothing was committed (else INVAL), and puts a fresh one in
+ * its place. */
 enum gfs_err ns_chunk_renew(struct namespace *ns, struct inode *inode, uint32_t index,
                             int64_t now_ms, struct changes *changes,
                             struct chunk **ret_chunk) GFS_MUST_CHECK;
