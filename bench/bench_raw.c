@@ -39,7 +39,11 @@ static enum gfs_err bench_raw_feed(struct kv *kv, struct kv_batch *batch, const 
 /* Says "ready", waits for a line, feeds the engine and prints the seconds it took. */
 int bench_raw_main(int argc, char **argv)
 {
-    struct kv_options opts = {.write_buffer_bytes = BENCH_RAW_BUFFER_BYTES, .create = true};
+    struct kv_options opts = {
+        .write_buffer_bytes = BENCH_RAW_BUFFER_BYTES,
+        .max_file_bytes = BENCH_RAW_BUFFER_BYTES, /* as the store has it */
+        .create = true,
+    };
     struct kv_text text = {""};
     struct kv *kv = NULL;
     char line[8];
