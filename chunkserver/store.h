@@ -26,12 +26,12 @@
 struct store;
 
 struct store_options {
-    uint64_t queue_max_bytes;      /* commit queue; full means BUSY. 0: 64 MiB */
-    uint64_t batch_bytes;          /* aim of one commit. 0: 1 MiB */
-    uint64_t data_db_max_bytes;    /* a data database is sealed at this size. 0: 4 GiB */
-    uint64_t write_buffer_bytes;   /* LevelDB's, of a data database. 0: 64 MiB */
-    uint64_t free_min_bytes;       /* below this much free space the store is read-only. 0: 1 GiB */
-    bool sync;                     /* false only in the power-cut rig, to show what is lost */
+    uint64_t queue_max_bytes;    /* commit queue; full means BUSY. 0: 64 MiB */
+    uint64_t batch_bytes;        /* aim of one commit. 0: 1 MiB */
+    uint64_t data_db_max_bytes;  /* a data database is sealed at this size. 0: 4 GiB */
+    uint64_t write_buffer_bytes; /* LevelDB's, of a data database. 0: 64 MiB */
+    uint64_t free_min_bytes;     /* below this much free space the store is read-only. 0: 1 GiB */
+    bool sync;                   /* false only in the power-cut rig, to show what is lost */
 };
 
 struct store_chunk {
@@ -47,9 +47,9 @@ struct store_stat {
     uint64_t free_bytes;
     uint64_t used_bytes; /* live chunk data */
     uint64_t chunk_count;
-    uint64_t commits;        /* synced batches so far */
-    uint64_t bytes_user;     /* data submitted so far */
-    bool read_only;          /* free space is below the watermark, or the store has failed */
+    uint64_t commits;    /* synced batches so far */
+    uint64_t bytes_user; /* data submitted so far */
+    bool read_only;      /* free space is below the watermark, or the store has failed */
     bool failed;
 };
 

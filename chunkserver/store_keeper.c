@@ -1,0 +1,89 @@
+/* The keeper: a thread of low priority that looks after free space, the watermark and compaction.
+ */
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "store_impl.h"
+
+#define STORE_KEEPER_PERIOD_MS 1000
+#define STORE_KEEPER_NICE      10
+/* Replay at the next open is bounded by this, and so are the data logs' gaps to be explained. */
+#define STORE_WATERMARK_STEP_BYTES (256ull << 20)
+
+enum gfs_err store_space_refresh(struct store *store)
+{
+    struct statvfs fs;
+    if (statvfs(store->path, &fs) != 0)
+        return GFS_ERR_LOCAL;
+    store->capacity_bytes = (uint64_t)fs.f_blocks * fs.f_frsize;
+    store->free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
+    store->full = store->free_bytes < store->opts.free_min_bytes;
+    return GFS_OK;
+}
+
+enum gfs_err store_watermark_advance(struct store *store)
+{
+    uint64_t seq = store->applied_seq;
+    uint64_t bytes = store->bytes_logged;
+    if (seq == store->watermark_seq)
+        return GFS_OK;
+    enum gfs_err err = store_index_advance(store->index, seq);
+    if (err != GFS_OK)
+        return err;
+    store->watermark_seq = seq;
+    store->watermark_bytes = bytes;
+    return GFS_OK;
+}
+
+/* Waits for a second or until there is something to do. True when the thread is to end. */
+static bool keeper_wait(struct store *store)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += STORE_KEEPER_PERIOD_MS / 1000;
+    pthread_mutex_lock(&store->queue_lock);
+    int timed_out = 0;
+    while (!store->keeper_stopping && store->sealed_db == NULL && timed_out == 0)
+        timed_out = pthread_cond_timedwait(&store->keeper_wake, &store->queue_lock, &until);
+    bool end = store->keeper_stopping;
+    pthread_mutex_unlock(&store->queue_lock);
+    return end;
+}
+
+/* A sealed database's write buffer is memory for nothing. */
+static void sealed_flush(struct store *store)
+{
+    pthread_mutex_lock(&store->queue_lock);
+    struct store_db *db = store->sealed_db;
+    store->sealed_db = NULL;
+    pthread_mutex_unlock(&store->queue_lock);
+    if (db == NULL)
+        return;
+    kv_flush(db->kv);
+    store_db_unref(db);
+}
+
+void *store_keeper_main(void *arg)
+{
+    struct store *store = arg;
+    /* On Linux a thread has a nice value of its own; without it all works, less evenly. */
+    (void)setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), STORE_KEEPER_NICE);
+    while (!keeper_wait(store)) {
+        sealed_flush(store);
+        if (store->failed)
+            continue;
+        enum gfs_err err = store_space_refresh(store);
+        if (err == GFS_OK &&
+            store->bytes_logged - store->watermark_bytes >= STORE_WATERMARK_STEP_BYTES)
+            err = store_watermark_advance(store);
+        if (err != GFS_OK)
+            store_fail_index(store, err);
+        else
+            while (store_compact_step(store))
+                ;
+    }
+    return NULL;
+}
