@@ -27,7 +27,7 @@ enum config_type {
 struct config_option {
     const char *name; /* with underscores */
     enum config_type type;
-    size_t offset; /* of the field in the program's struct */
+    size_t offset;            /* of the field in the program's struct */
     const char *default_text; /* NULL: required */
     uint64_t min, max;        /* of numbers; both 0: no bounds */
     const char *unit;         /* for help: "DIR", "MS" */

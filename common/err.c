@@ -1,4 +1,4 @@
-/* err: the table of include/gfs_err.tbl as functions. */
+/* err: the table of include/gfs_err.tbl as functions. Floor 1. */
 #include "gfs_err.h"
 
 #include <errno.h>

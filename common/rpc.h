@@ -69,8 +69,8 @@ struct rpc_request {
     enum gfs_role peer_role;
     uint8_t peer_id[GFS_UUID_BYTES];
 
-    struct loop_task task; /* the dispatcher's, to hand the request to another loop */
-    void *arg;             /* the dispatcher's */
+    struct loop_task task;    /* the dispatcher's, to hand the request to another loop */
+    void *arg;                /* the dispatcher's */
     struct rpc_request *next; /* the dispatcher's, for queues */
 };
 
@@ -82,11 +82,12 @@ void rpc_reply(struct rpc_request *take_request, const ProtobufCMessage *reply,
 void rpc_reply_error(struct rpc_request *take_request, enum gfs_err err, uint32_t retry_after_ms,
                      const char *detail);
 
-/* An answer to one of our calls; valid during the callback only (buf_ref the payload to keep it). */
+/* An answer to one of our calls; valid during the callback only (buf_ref the payload to keep it).
+ */
 struct rpc_answer {
-    enum gfs_err err;            /* GFS_OK, the peer's error, or CONN / TIMEOUT / PROTO of our own */
-    uint32_t retry_after_ms;     /* hint with an error */
-    const char *detail;          /* never NULL */
+    enum gfs_err err;        /* GFS_OK, the peer's error, or CONN / TIMEOUT / PROTO of our own */
+    uint32_t retry_after_ms; /* hint with an error */
+    const char *detail;      /* never NULL */
     const ProtobufCMessage *msg; /* on GFS_OK */
     struct buf *payload;         /* NULL when empty, or when it went to `dest` */
     size_t payload_bytes;
@@ -128,13 +129,15 @@ struct rpc_events {
     void *arg;
 };
 
-struct rpc_limits {           /* 0: default */
-    uint32_t conn_max;        /* connections of a server, default 4096 */
-    uint32_t requests_max;    /* being served per connection, default 1024 */
-    uint64_t request_bytes;   /* payload bytes of requests being served per connection, 32 MiB */
-    uint64_t reply_bytes;     /* unsent per connection, 32 MiB */
+struct rpc_limits {            /* 0: default */
+    uint32_t conn_max;         /* connections of a server, default 4096 */
+    uint32_t requests_max;     /* being served per connection, default 1024 */
+    uint64_t request_bytes;    /* payload bytes of requests being served per connection, 32 MiB */
+    uint64_t reply_bytes;      /* unsent per connection, 32 MiB */
     uint32_t hello_timeout_ms; /* a connection that has not said hello is ended, 5000 */
     uint32_t frame_timeout_ms; /* a frame begun must end, 60000 */
+    uint32_t idle_timeout_ms;  /* a client's connection that is not used is closed, 300000 */
+    uint64_t total_bytes;      /* of requests being served by all connections, 256 MiB */
 };
 
 /* Listens on "ADDR:PORT" (port 0: any) with the loops given, connections spread over them. The
@@ -157,8 +160,7 @@ enum gfs_err rpc_client_new(struct loop *loop, const struct rpc_identity *identi
 /* addr: numeric "ip:port" (names are resolved before, off the loop: addr_resolve). Any thread.
  * args as in rpc_call. A call waits for the connection within its timeout; when connecting fails
  * it ends in CONN at once. */
-void rpc_client_call(struct rpc_client *client, const char *addr,
-                     const struct rpc_call_args *args);
+void rpc_client_call(struct rpc_client *client, const char *addr, const struct rpc_call_args *args);
 void rpc_client_set_cluster(struct rpc_client *client, const uint8_t cluster_id[GFS_UUID_BYTES]);
 /* cluster id the peer at addr told in its hello-ok; false: not connected. Loop thread. */
 bool rpc_client_peer_cluster(struct rpc_client *client, const char *addr,

@@ -1,4 +1,4 @@
-/* rpc_call: calls going out and the answers to them. */
+/* rpc_call: calls going out and the answers to them. Floor 4. */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>

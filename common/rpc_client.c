@@ -1,6 +1,6 @@
 /*
- * rpc_client: outgoing connections by address. A peer is remembered with the connection to it, if
- * there is one, and with the pause before the next try.
+ * rpc_client: outgoing connections by address. Floor 4. A peer is remembered with the connection to
+ * it, if there is one, and with the pause before the next try.
  *
  * The owner's lock covers finding a connection and pushing a call to it, and the connection leaves
  * its peer under the same lock before it closes: so no call is given to one that is on its way out.

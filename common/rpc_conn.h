@@ -45,6 +45,7 @@ struct rpc_owner {
     struct rpc_conn *conns;       /* lock; list of those not yet CLOSED */
     size_t conn_count;            /* lock */
     bool is_stopping;             /* lock */
+    _Atomic uint64_t total_bytes; /* any loop; of complete requests being served */
     struct rpc_limits limits;     /* constant */
     struct rpc_events events;     /* constant */
     /* Each may be NULL. Loop thread, before pending calls fail, when a connection is about to be
@@ -132,6 +133,7 @@ struct rpc_conn {
     /* loop thread: serving and output */
     uint32_t requests;      /* being served */
     uint64_t request_bytes; /* of them */
+    uint64_t total_bytes;   /* our part of the owner's */
     uint64_t reply_bytes;   /* replies not yet sent */
     uint64_t call_bytes;    /* calls not yet sent */
     uint64_t next_id;
@@ -166,7 +168,8 @@ bool rpc_serve_is_full(const struct rpc_conn *conn);
 enum gfs_err rpc_serve_on_head(struct rpc_conn *conn) GFS_MUST_CHECK;
 void rpc_serve_on_payload(struct rpc_conn *conn);
 void rpc_serve_free(struct rpc_served *served);
-void rpc_serve_drop(struct rpc_out *out); /* a reply that will not be queued */
+void rpc_serve_abort(struct rpc_conn *conn); /* the connection ends */
+void rpc_serve_drop(struct rpc_out *out);    /* a reply that will not be queued */
 void rpc_serve_on_pushed(struct rpc_conn *conn, struct rpc_out *out); /* a reply leaves the inbox */
 
 /* rpc_call.c: calls going out. */

@@ -1,6 +1,7 @@
 /*
- * rpc_hello: the first frame each way. The opener says who it is; the other side checks version and
- * cluster and answers with its own, or with an error that says why not and then the end.
+ * rpc_hello: the first frame each way. Floor 4. The opener says who it is; the other side checks
+ * version and cluster and answers with its own, or with an error that says why not and then the
+ * end.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,9 +43,7 @@ static enum gfs_err rpc_hello_queue(struct rpc_conn *conn, uint16_t flags,
 
 static ProtobufCBinaryData rpc_hello_uuid(uint8_t uuid[GFS_UUID_BYTES])
 {
-    ProtobufCBinaryData data = {.len = uuid_is_zero(uuid) ? 0 : GFS_UUID_BYTES, .data = uuid};
-
-    return data;
+    return (ProtobufCBinaryData){.len = uuid_is_zero(uuid) ? 0 : GFS_UUID_BYTES, .data = uuid};
 }
 
 /* Absent ones become zeros. */

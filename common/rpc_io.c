@@ -1,6 +1,7 @@
 /*
- * rpc_io: the socket of a connection. Every event does its own part and then ends in a turn: inbox
- * drained, output sent, input resumed if a limit no longer holds it, events and timer set.
+ * rpc_io: the socket of a connection. Floor 4. Every event does its own part and then ends in a
+ * turn: inbox drained, output sent, input resumed if a limit no longer holds it, events and timer
+ * set.
  */
 #include <arpa/inet.h>
 #include <assert.h>
@@ -18,7 +19,6 @@
 
 #define RPC_IO_IOV_MAX         256
 #define RPC_IO_BUDGET_BYTES    (4u << 20) /* each way a turn: others on the loop want theirs */
-#define RPC_IO_IDLE_MS         300000u
 #define RPC_IO_HELLO_MAX_BYTES 4096u
 #define RPC_IO_USER_TIMEOUT_MS 20000
 
@@ -236,12 +236,12 @@ static uint64_t rpc_io_next_ms(const struct rpc_conn *conn, uint64_t now_ms)
     if (conn->state != RPC_CONN_OPEN)
         next_ms = conn->state == RPC_CONN_WAITING ? conn->start_at_ms : conn->state_until_ms;
     else if (conn->is_outgoing)
-        next_ms = conn->active_ms + RPC_IO_IDLE_MS;
+        next_ms = conn->active_ms + conn->owner->limits.idle_timeout_ms;
     if (conn->frame_since_ms)
         next_ms = rpc_io_sooner(next_ms, conn->frame_since_ms + frame_ms);
     if (conn->stalled_since_ms)
         next_ms = rpc_io_sooner(next_ms, conn->stalled_since_ms + frame_ms);
-    if (conn->calls && conn->calls->count)
+    if ((conn->calls && conn->calls->count) || conn->is_paused)
         next_ms = rpc_io_sooner(next_ms, now_ms + RPC_CALLS_TICK_MS);
     return next_ms;
 }
@@ -319,8 +319,7 @@ static void rpc_io_shut(struct rpc_conn *conn)
     if (conn->fd >= 0)
         close(conn->fd);
     conn->fd = -1;
-    rpc_serve_free(conn->in_served);
-    conn->in_served = NULL;
+    rpc_serve_abort(conn);
     rpc_call_abort_input(conn);
     rpc_in_release(&conn->in);
     rpc_out_drop(&conn->out, conn);
@@ -511,7 +510,7 @@ static enum gfs_err rpc_io_expire(struct rpc_conn *conn, uint64_t now_ms)
         return GFS_ERR_TIMEOUT;
     }
     if (conn->state == RPC_CONN_OPEN && conn->is_outgoing &&
-        now_ms >= conn->active_ms + RPC_IO_IDLE_MS) {
+        now_ms >= conn->active_ms + conn->owner->limits.idle_timeout_ms) {
         if (conn->requests == 0 && (!conn->calls || conn->calls->count == 0) &&
             conn->owner->on_idle(conn->owner, conn)) {
             rpc_conn_fail(conn, GFS_ERR_CONN, "%s: idle", conn->peer_addr);

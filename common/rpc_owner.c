@@ -1,4 +1,4 @@
-/* rpc_owner: the connections of a server or client, and the wait for their end. */
+/* rpc_owner: the connections of a server or client, and the wait for their end. Floor 4. */
 #include <string.h>
 #include <time.h>
 
@@ -23,6 +23,10 @@ static void rpc_owner_set_limits(struct rpc_limits *limits, const struct rpc_lim
         limits->hello_timeout_ms = 5000;
     if (!limits->frame_timeout_ms)
         limits->frame_timeout_ms = 60000;
+    if (!limits->idle_timeout_ms)
+        limits->idle_timeout_ms = 300000;
+    if (!limits->total_bytes)
+        limits->total_bytes = 256u << 20;
 }
 
 enum gfs_err rpc_owner_init(struct rpc_owner *owner, const struct rpc_identity *identity,

@@ -1,4 +1,4 @@
-/* rpc_serve: requests coming in and the replies to them. */
+/* rpc_serve: requests coming in and the replies to them. Floor 4. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +23,11 @@ bool rpc_serve_is_full(const struct rpc_conn *conn)
 {
     const struct rpc_limits *limits = &conn->owner->limits;
 
+    if (atomic_load_explicit(&conn->owner->total_bytes, memory_order_relaxed) >=
+        limits->total_bytes)
+        return true;
     if (conn->requests == 0 && conn->reply_bytes == 0)
-        return false; /* one request is always served, whatever the limits */
+        return false; /* a connection may always have one served */
     return conn->requests >= limits->requests_max || conn->reply_bytes >= limits->reply_bytes ||
            conn->request_bytes + conn->in.head.payload_bytes > limits->request_bytes;
 }
@@ -78,10 +81,33 @@ void rpc_serve_drop(struct rpc_out *out)
     rpc_serve_free(rpc_serve_of_out(out));
 }
 
+/* A request counts for all connections only from when it is complete: a peer that announces much
+ * and sends little takes nothing from others. */
+static void rpc_serve_charge(struct rpc_conn *conn, uint64_t bytes)
+{
+    conn->total_bytes += bytes;
+    atomic_fetch_add_explicit(&conn->owner->total_bytes, bytes, memory_order_relaxed);
+}
+
+static void rpc_serve_discharge(struct rpc_conn *conn, uint64_t bytes)
+{
+    assert(conn->total_bytes >= bytes);
+    conn->total_bytes -= bytes;
+    atomic_fetch_sub_explicit(&conn->owner->total_bytes, bytes, memory_order_relaxed);
+}
+
+void rpc_serve_abort(struct rpc_conn *conn)
+{
+    rpc_serve_free(conn->in_served);
+    conn->in_served = NULL;
+    rpc_serve_discharge(conn, conn->total_bytes);
+}
+
 static void rpc_serve_dispatch(struct rpc_conn *conn, struct rpc_served *served)
 {
     static const Gfs__Pong pong = GFS__PONG__INIT;
 
+    rpc_serve_charge(conn, served->charged_bytes);
     if (served->refuse)
         rpc_reply_error(&served->request, served->refuse, 0, NULL);
     else if (served->request.type == GFS_MSG_PING)
@@ -178,6 +204,7 @@ void rpc_serve_on_pushed(struct rpc_conn *conn, struct rpc_out *out)
     assert(conn->requests > 0);
     conn->requests--;
     conn->request_bytes -= served->charged_bytes;
+    rpc_serve_discharge(conn, served->charged_bytes);
     conn->reply_bytes += out->bytes;
     rpc_out_push(&conn->out, out);
 }

@@ -1,5 +1,5 @@
 /*
- * rpc_server: listens on the first loop and spreads what it accepts over all of them.
+ * rpc_server: listens on the first loop and spreads what it accepts over all of them. Floor 4.
  * Out of descriptors: the listener rests for a while instead of spinning. At conn_max: a new
  * connection is closed at once, so that its peer knows at once.
  */

@@ -1,4 +1,4 @@
-/* uuid: random identifiers (version 4) and their text form. Declared in daemon.h. */
+/* uuid: random identifiers (version 4) and their text form. Declared in daemon.h. Floor 4. */
 #include "daemon.h"
 
 #include <assert.h>

@@ -2,6 +2,7 @@
 #ifndef TESTS_UNIT_RPC_RIG_H
 #define TESTS_UNIT_RPC_RIG_H
 
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <setjmp.h>
@@ -30,7 +31,7 @@
         uint64_t wait_begin_ms = loop_now_ms();                       \
         while (!(condition)) {                                        \
             assert_true(loop_now_ms() - wait_begin_ms < WAIT_MAX_MS); \
-            usleep(1000);                                             \
+            poll(NULL, 0, 1);                                         \
         }                                                             \
     } while (0)
 
@@ -232,10 +233,15 @@ static inline void on_done(void *arg, const struct rpc_answer *answer)
     sem_post(&result->done);
 }
 
-static inline void begin(struct result *result, const char *addr, struct rpc_call_args *args)
+static inline void result_init(struct result *result)
 {
     memset(result, 0, sizeof(*result));
     sem_init(&result->done, 0, 0);
+}
+
+static inline void begin(struct result *result, const char *addr, struct rpc_call_args *args)
+{
+    result_init(result);
     args->done = on_done;
     args->arg = result;
     rpc_client_call(t.client, addr, args);

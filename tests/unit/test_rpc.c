@@ -180,6 +180,57 @@ static void dropping_ends_pending_calls_only(void **state)
     let_go(); /* a reply on a dead connection */
 }
 
+static void a_call_on_a_closed_connection_ends_in_conn(void **state)
+{
+    static const Gfs__SetVersionRequest msg = GFS__SET_VERSION_REQUEST__INIT;
+    struct rpc_call_args write = write_args(), args;
+    struct result pending, result;
+    struct rpc_conn *conn;
+
+    start_server("127.0.0.1:0", NULL);
+    start_client(&client_identity, NULL);
+    begin(&pending, rpc_server_addr(t.server), &write);
+    WAIT_FOR(held_count() == 1);
+    pthread_mutex_lock(&t.lock);
+    conn = rpc_conn_ref(t.held->conn);
+    pthread_mutex_unlock(&t.lock);
+    assert_string_equal(rpc_conn_local_addr(conn), rpc_server_addr(t.server));
+    rpc_conn_close(conn);
+    assert_int_equal(finish(&pending), GFS_ERR_CONN);
+    WAIT_FOR(atomic_load(&t.closes) == 1);
+    rpc_conn_close(conn);
+    result_init(&result);
+    args = (struct rpc_call_args){.type = GFS_MSG_SET_VERSION,
+                                  .msg = &msg.base,
+                                  .done = on_done,
+                                  .arg = &result};
+    rpc_call(conn, &args);
+    assert_int_equal(finish(&result), GFS_ERR_CONN);
+    rpc_conn_unref(conn);
+}
+
+static void an_unused_connection_is_closed_and_made_again(void **state)
+{
+    struct rpc_limits limits = {.idle_timeout_ms = 50};
+    struct rpc_call_args args = ping_args();
+    struct result result;
+    uint64_t begin_ms;
+
+    start_server("127.0.0.1:0", NULL);
+    start_client(&client_identity, &limits);
+    for (int i = 1; i <= 3; i++) {
+        assert_int_equal(call(&result, &args), GFS_OK);
+        WAIT_FOR(atomic_load(&t.closes) == i);
+    }
+    args = write_args(); /* one that waits for its reply is in use */
+    begin(&result, rpc_server_addr(t.server), &args);
+    WAIT_FOR(held_count() == 1);
+    begin_ms = loop_now_ms();
+    WAIT_FOR(loop_now_ms() > begin_ms + 200);
+    let_go();
+    assert_int_equal(finish(&result), GFS_OK);
+}
+
 static void freeing_the_client_ends_every_call(void **state)
 {
     struct rpc_call_args args = write_args();
@@ -290,6 +341,8 @@ int main(void)
         RPC_TEST(nobody_there_is_said_at_once),
         RPC_TEST(a_restarted_server_is_found_again),
         RPC_TEST(dropping_ends_pending_calls_only),
+        RPC_TEST(a_call_on_a_closed_connection_ends_in_conn),
+        RPC_TEST(an_unused_connection_is_closed_and_made_again),
         RPC_TEST(freeing_the_client_ends_every_call),
         RPC_TEST(freeing_the_server_with_requests_held_is_fine),
         RPC_TEST(another_cluster_is_refused_and_told_so),

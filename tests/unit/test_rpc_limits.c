@@ -50,6 +50,32 @@ static void unsent_replies_and_payloads_are_bounded(void **state)
     assert_int_equal(atomic_load(&t.wrong_bytes), 0);
 }
 
+static void the_total_of_all_connections_is_bounded(void **state)
+{
+    struct rpc_limits limits = {.total_bytes = 1};
+    struct rpc_piece piece = {t.pattern, 1000};
+    struct rpc_payload payload = {&piece, 1, NULL, NULL};
+    struct rpc_call_args write = write_args(), ping = ping_args();
+    static struct result holding, waiting;
+
+    start_server("127.0.0.1:0", &limits);
+    start_client(&client_identity, NULL);
+    write.payload = &payload;
+    begin(&holding, rpc_server_addr(t.server), &write);
+    WAIT_FOR(held_count() == 1);
+    rpc_client_drop(t.client, rpc_server_addr(t.server));
+    assert_int_equal(finish(&holding), GFS_ERR_CONN);
+    assert_int_equal(call(&waiting, &ping), GFS_OK); /* a dead connection's part is given back */
+    begin(&holding, rpc_server_addr(t.server), &write);
+    WAIT_FOR(held_count() == 2);
+    ping.timeout_ms = 150;
+    assert_int_equal(call(&waiting, &ping), GFS_ERR_TIMEOUT);
+    let_go();
+    assert_int_equal(finish(&holding), GFS_OK);
+    ping.timeout_ms = 0;
+    assert_int_equal(call(&waiting, &ping), GFS_OK);
+}
+
 static void too_many_unsent_calls_are_busy(void **state)
 {
     struct rpc_limits limits = {.reply_bytes = 1u << 20}; /* calls: four times that */
@@ -128,8 +154,11 @@ static void threads_share_a_connection(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        RPC_TEST(requests_beyond_the_limit_wait), RPC_TEST(unsent_replies_and_payloads_are_bounded),
-        RPC_TEST(too_many_unsent_calls_are_busy), RPC_TEST(oversize_calls_fail_without_being_sent),
+        RPC_TEST(requests_beyond_the_limit_wait),
+        RPC_TEST(unsent_replies_and_payloads_are_bounded),
+        RPC_TEST(the_total_of_all_connections_is_bounded),
+        RPC_TEST(too_many_unsent_calls_are_busy),
+        RPC_TEST(oversize_calls_fail_without_being_sent),
         RPC_TEST(threads_share_a_connection),
     };
 
