@@ -121,12 +121,16 @@ const char *out_replica_state(enum gfs_replica_state state)
     return "missing";
 }
 
+static _Noreturn void out_no_memory(void)
+{
+    fputs("gfsctl: out of memory\n", stderr);
+    exit(CTL_FAILED);
+}
+
 static cJSON *out_checked(cJSON *value)
 {
-    if (!value) {
-        fputs("gfsctl: out of memory\n", stderr);
-        exit(CTL_FAILED);
-    }
+    if (!value)
+        out_no_memory();
     return value;
 }
 
@@ -143,13 +147,13 @@ cJSON *out_array(void)
 void out_add(cJSON *object, const char *key, cJSON *take_value)
 {
     if (!cJSON_AddItemToObject(object, key, out_checked(take_value)))
-        out_checked(NULL);
+        out_no_memory();
 }
 
 void out_append(cJSON *array, cJSON *take_value)
 {
     if (!cJSON_AddItemToArray(array, out_checked(take_value)))
-        out_checked(NULL);
+        out_no_memory();
 }
 
 void out_add_u64(cJSON *object, const char *key, uint64_t value)
@@ -199,7 +203,7 @@ static void out_print(cJSON *take_value)
     char *text = cJSON_PrintUnformatted(take_value);
     cJSON_Delete(take_value);
     if (!text)
-        out_checked(NULL);
+        out_no_memory();
     fputs(text, stdout);
     cJSON_free(text);
 }
