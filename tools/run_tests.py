@@ -13,6 +13,7 @@ import glob
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
 SANITIZE = os.environ.get("SANITIZE", "")
 PROGRAM_TIMEOUT_S = 300 if SANITIZE else 120
-E2E_TIMEOUT_S = 1500 if SANITIZE else 400
+E2E_TIMEOUT_S = 1200 if SANITIZE else 300
+E2E_WORKERS = (os.cpu_count() or 2) + 1  # tests wait more than they compute
+E2E_LONG = ("faults.py", "partitions.py", "hostile.py", "corruption.py", "namespace.py")
+PYTEST_NO_TESTS = 5
 
 
 class Tally:
@@ -136,22 +140,7 @@ def suite_replay(args):
                                      for s in sources])
 
 
-def suite_e2e(args):
-    tally = Tally()
-    report = os.path.join(BUILD, "e2e.xml")
-    if os.path.exists(report):
-        os.remove(report)
-    argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider",
-            f"--junit-xml={report}", "--durations=10", "tests/e2e"] + args.pytest
-    try:
-        code = subprocess.run(command(argv), env=environment(), cwd=ROOT,
-                              stdin=subprocess.DEVNULL, timeout=E2E_TIMEOUT_S).returncode
-    except subprocess.TimeoutExpired:
-        tally.fail(f"e2e: not done after {E2E_TIMEOUT_S} s")
-        return tally
-    if not os.path.exists(report):
-        tally.fail(f"e2e: pytest ended with {code} and no report")
-        return tally
+def read_report(report, tally):
     for case in ElementTree.parse(report).iter("testcase"):
         name = f"{case.get('classname', '').split('.')[-1]}: {case.get('name')}"
         if case.find("failure") is not None or case.find("error") is not None:
@@ -161,6 +150,46 @@ def suite_e2e(args):
             print(f"skipped {name}: {case.find('skipped').get('message')}")
         else:
             tally.passed += 1
+
+
+def run_e2e_file(path, extra):
+    """One pytest process a file: tests have folders and ports of their own, so files may overlap."""
+    tally = Tally()
+    name = os.path.basename(path)[:-3]
+    report = os.path.join(BUILD, f"e2e-{name}.xml")
+    if os.path.exists(report):
+        os.remove(report)
+    began = time.monotonic()
+    argv = ["/usr/bin/python3", "-B", "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider",
+            f"--junit-xml={report}", "--durations=3", path] + extra
+    with subprocess.Popen(command(argv), env=environment(), cwd=ROOT, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as proc:
+        try:
+            out = proc.communicate(timeout=E2E_TIMEOUT_S)[0].decode(errors="replace")
+        except subprocess.TimeoutExpired:
+            # SIGINT lets it end the daemons it started.
+            proc.send_signal(signal.SIGINT)
+            out = proc.communicate()[0].decode(errors="replace")
+            tally.fail(f"{name}: not done after {E2E_TIMEOUT_S} s")
+    if os.path.exists(report):
+        read_report(report, tally)
+    elif proc.returncode != PYTEST_NO_TESTS:
+        tally.fail(f"{name}: pytest ended with {proc.returncode} and no report")
+    print(f"-- {name}: {tally.passed} passed, {tally.failed} failed, "
+          f"{time.monotonic() - began:.0f} s", flush=True)
+    if tally.failed:
+        print(out, flush=True)
+    return tally
+
+
+def suite_e2e(args):
+    files = glob.glob(os.path.join(ROOT, "tests", "e2e", "test_*.py"))
+    # The long ones first, so that none is left running alone at the end.
+    files.sort(key=lambda path: (not path.endswith(E2E_LONG), path))
+    with ThreadPoolExecutor(max_workers=E2E_WORKERS) as pool:
+        tally = Tally()
+        for result in pool.map(lambda path: run_e2e_file(path, args.pytest), files):
+            tally.add(result)
     if tally.passed + tally.failed + tally.skipped == 0:
         tally.fail("e2e: ran no test")
     return tally

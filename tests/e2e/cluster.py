@@ -13,7 +13,7 @@ BLOCK = 65536
 CTL_TIMEOUT_S = 60
 
 # Shorter times than a real cluster has, so that its slow reactions fit into a test.
-MASTER_OPTIONS = ["--heartbeat-ms", "200", "--dead-missed", "8"]
+MASTER_OPTIONS = ["--heartbeat-ms", "200", "--dead-missed", "8", "--startup-wait-ms", "1000"]
 SERVER_OPTIONS = ["--free-min", "16M"]
 
 

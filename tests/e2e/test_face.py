@@ -79,7 +79,7 @@ def test_wrong_usage_exits_2_without_asking_the_master(args):
 
 @pytest.mark.parametrize("program,args", [
     ("gfs-master", []),
-    ("gfs-chunkserver", ["--data", "d"]),
+    ("gfs-chunkserver", ["--master", "127.0.0.1:1"]),
     ("gfs-master", ["--data", "d", "--listen", "nonsense:port"]),
     ("gfs-chunkserver", ["--data", "d", "--master", "127.0.0.1:1", "--net-threads", "many"]),
     ("gfs-chunkserver", ["--data", "d", "--master", "127.0.0.1:1", "--net-threads", "0"]),

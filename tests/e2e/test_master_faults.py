@@ -16,7 +16,9 @@ KILLS = 5
 FINISH_S = 60
 
 
-def test_a_master_killed_and_restarted_in_the_middle_of_put(cluster):
+def test_a_master_killed_and_restarted_in_the_middle_of_put(make_cluster):
+    # Time enough for every chunkserver to come back before the new master grants a lease.
+    cluster = make_cluster(master_options=["--startup-wait-ms", "8000"])
     data = random_bytes(24 * MIB + 1)
     put = cluster.popen("put", "--chunk-size", "1M", "-", "/f", stdin=subprocess.PIPE,
                         stderr=subprocess.PIPE)

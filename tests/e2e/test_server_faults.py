@@ -211,34 +211,29 @@ def test_every_replica_alone_gives_the_file(cluster):
 
 
 @pytest.mark.root
-def test_a_chunkserver_below_its_watermark_gets_no_chunks(make_cluster, small_disk):
-    cluster = make_cluster(servers=3)
-    tight = cluster.add_server("--free-min", "40M", "--write-buffer", "1M",
-                               data=os.path.join(small_disk("48m"), "data"))
-    cluster.wait_servers_up(4)
-    data = random_bytes(48 * MIB)
-    cluster.put_bytes(data, "/f", "--chunk-size", "1M")
-    assert [len(ok) for ok in cluster.replicas("/f")] == [3] * 48
-    servers = {server["addr"]: server for server in cluster.server_list()}
-    assert servers[tight.addr]["read_only"] and tight.is_alive()
-    assert cluster.get_bytes("/f") == data
-
-
-@pytest.mark.root
-def test_a_chunkserver_whose_disk_is_full_is_left_for_another(make_cluster, small_disk):
-    cluster = make_cluster(servers=3)
-    # No watermark to speak of: the disk itself runs full under it.
-    tight = cluster.add_server("--free-min", "0", "--write-buffer", "1M",
-                               data=os.path.join(small_disk("24m"), "data"))
-    cluster.wait_servers_up(4)
-    data = random_bytes(64 * MIB)
+@pytest.mark.parametrize("free_min", ["40M", "1"], ids=["at its watermark", "to the last byte"])
+def test_a_chunkserver_whose_disk_fills_is_left_for_another(make_cluster, small_disk, free_min):
+    cluster = make_cluster(servers=2)
+    # The third place of every chunk, until it is full: there is no other.
+    tight = cluster.add_server("--free-min", free_min, "--write-buffer", "1M",
+                               data=os.path.join(small_disk("64m"), "data"))
+    cluster.wait_servers_up(3)
+    data = random_bytes(80 * MIB)
     cluster.put_bytes(data, "/f", "--chunk-size", "1M")
     assert cluster.get_bytes("/f") == data
-    assert tight.is_alive()
-    for replicas in cluster.replicas("/f"):
-        assert len(replicas) >= 2
-    cluster.put_bytes(data[:MIB], "/g")
-    assert cluster.get_bytes("/g") == data[:MIB]
+    assert tight.is_alive(), tight.log()
+    good = cluster.replicas("/f")
+    assert tight in good[0] and tight not in good[-1]
+    assert all(len(replicas) >= 2 for replicas in good)
+    assert "event=read_only" in tight.log(200)
+    # What it holds it still gives.
+    assert tight in cluster.replicas("/f")[0]
+    # Another is chosen as soon as there is one.
+    cluster.add_server()
+    cluster.wait_servers_up(4)
+    cluster.put_bytes(data[:4 * MIB], "/g", "--chunk-size", "1M")
+    for replicas in cluster.replicas("/g"):
+        assert len(replicas) == 3
 
 
 @pytest.mark.root
