@@ -124,8 +124,10 @@ static enum gfs_err block_move(struct store_compact *compact, uint64_t handle, u
     if (!entry_find(store, handle, &entry) || (entry.flags & STORE_ENTRY_CORRUPT))
         return GFS_OK;
     enum gfs_err err = store_index_block(store->index, handle, block, extents, &count);
-    if (err != GFS_OK)
+    if (err != GFS_OK) {
+        store_fail_index(store, err);
         return err;
+    }
     bool here = false;
     for (size_t i = 0; i < count; i++)
         here = here || in_db(compact, extents[i].seq);

@@ -144,8 +144,9 @@ static enum gfs_err piece_fill(struct store_read *read, size_t i, uint32_t block
                        buf, &piece->crc);
 }
 
-static enum gfs_err read_blocks(struct store_read *read, struct store_block_iter *iter,
-                                uint64_t handle, uint32_t offset, uint32_t length)
+static enum gfs_err read_blocks(struct store *store, struct store_read *read,
+                                struct store_block_iter *iter, uint64_t handle, uint32_t offset,
+                                uint32_t length)
 {
     struct store_extent extents[STORE_EXTENTS_MAX];
     size_t count = 0;
@@ -156,8 +157,10 @@ static enum gfs_err read_blocks(struct store_read *read, struct store_block_iter
     store_block_iter_seek(iter, handle, block);
     enum gfs_err err = store_block_iter_next(iter, &at_handle, &at_block, extents, &count);
     for (size_t i = 0; i < read->block_count; i++, block++) {
-        if (err != GFS_OK && err != GFS_ERR_NOT_FOUND)
-            return err;
+        if (err != GFS_OK && err != GFS_ERR_NOT_FOUND) {
+            store_fail_index(store, err);
+            return GFS_ERR_IO;
+        }
         bool found = err == GFS_OK && at_handle == handle && at_block == block;
         uint64_t start = (uint64_t)block << GFS_BLOCK_SHIFT;
         uint32_t from = offset > start ? offset - (uint32_t)start : 0;
@@ -261,7 +264,7 @@ enum gfs_err store_read(struct store *store, uint64_t handle, uint32_t min_versi
         err = state_check(&chunk, min_version, offset_bytes, length_bytes);
     if (err != GFS_OK)
         goto out;
-    err = read_blocks(read, &iter, handle, offset_bytes, length_bytes);
+    err = read_blocks(store, read, &iter, handle, offset_bytes, length_bytes);
     if (err == GFS_ERR_CORRUPT)
         store_mark_corrupt(store, handle);
     if (err != GFS_OK)

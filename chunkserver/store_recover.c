@@ -58,38 +58,16 @@ static enum gfs_err format_check(const struct store *store)
     return strcmp(text, STORE_FORMAT_TEXT) == 0 ? GFS_OK : GFS_ERR_BAD_FORMAT;
 }
 
-static bool index_is_bad(enum gfs_err err)
+/* With watermark 0 nothing in the index can be relied on, not even that it is all there. */
+static enum gfs_err index_open(struct store *store, bool fresh, struct store_replay *replay)
 {
-    return err == GFS_ERR_CORRUPT || err == GFS_ERR_IO || err == GFS_ERR_INVAL;
-}
-
-static enum gfs_err index_read(struct store *store, const char *path, bool fresh,
-                               struct store_replay *replay)
-{
+    char path[STORE_PATH_MAX + 16];
+    path_in(store, STORE_INDEX_NAME, path);
     enum gfs_err err = store_index_open(path, fresh, &store->index);
     if (err == GFS_OK)
         err = store_index_marks(store->index, &replay->marks);
     if (err == GFS_OK)
         err = store_index_load(store->index, &store->table);
-    return err;
-}
-
-/* With watermark 0 nothing in the index can be relied on, not even that it is all there. */
-static enum gfs_err index_open(struct store *store, struct store_replay *replay)
-{
-    char path[STORE_PATH_MAX + 16];
-    char marker[STORE_PATH_MAX + 16];
-    path_in(store, STORE_INDEX_NAME, path);
-    path_in(store, STORE_REBUILD_NAME, marker);
-    bool fresh = access(marker, F_OK) == 0;
-    enum gfs_err err = index_read(store, path, fresh, replay);
-    if (index_is_bad(err) && !fresh) {
-        store_index_close(store->index);
-        store->index = NULL;
-        store_table_release(&store->table);
-        replay->marks = (struct store_index_marks){0};
-        err = index_read(store, path, true, replay);
-    }
     replay->rebuild = replay->marks.watermark_seq == 0;
     return err;
 }
@@ -248,12 +226,10 @@ static enum gfs_err recover_finish(struct store *store, struct store_replay *rep
     return GFS_OK;
 }
 
-enum gfs_err store_recover(struct store *store)
+static enum gfs_err recover_once(struct store *store, bool fresh)
 {
     struct store_replay replay = {.store = store};
-    enum gfs_err err = format_check(store);
-    if (err == GFS_OK)
-        err = index_open(store, &replay);
+    enum gfs_err err = index_open(store, fresh, &replay);
     if (err == GFS_OK)
         err = log_open(store, &replay);
     if (err == GFS_OK)
@@ -274,4 +250,38 @@ out:
     free(replay.claims);
     free(replay.carried);
     return err;
+}
+
+/* Back to where recovery began. */
+static void recover_undo(struct store *store)
+{
+    store_delta_release(&store->delta);
+    store_log_release(&store->log);
+    store_index_close(store->index);
+    store->index = NULL;
+    store_table_release(&store->table);
+    free(store->recovered);
+    store->recovered = NULL;
+    store->recovered_count = 0;
+}
+
+/* Damage in the data log is no error here: only the index makes recovery fail in these ways. */
+static bool index_is_bad(enum gfs_err err)
+{
+    return err == GFS_ERR_CORRUPT || err == GFS_ERR_IO || err == GFS_ERR_INVAL;
+}
+
+enum gfs_err store_recover(struct store *store)
+{
+    char marker[STORE_PATH_MAX + 16];
+    path_in(store, STORE_REBUILD_NAME, marker);
+    enum gfs_err err = format_check(store);
+    if (err != GFS_OK)
+        return err;
+    bool fresh = access(marker, F_OK) == 0;
+    err = recover_once(store, fresh);
+    if (!index_is_bad(err) || fresh)
+        return err;
+    recover_undo(store);
+    return recover_once(store, true);
 }

@@ -159,8 +159,11 @@ static enum gfs_err db_replay(struct store_replay *replay, size_t at)
         if (err != GFS_ERR_NOT_FOUND && err != GFS_ERR_IO)
             return err;
     }
-    if (db->upto_seq != UINT64_MAX && end_is_known(replay, at))
+    /* Of a database that was set aside all is missing, wherever it ended. */
+    if (db->upto_seq != UINT64_MAX && (db->kv == NULL || end_is_known(replay, at)))
         gap_note(replay, next, db->upto_seq);
+    else if (db->kv == NULL)
+        gap_note(replay, next, next);
     return GFS_OK;
 }
 
