@@ -16,12 +16,18 @@ static struct rpc_call *rpc_call_of(struct rpc_out *out)
     return (struct rpc_call *)((char *)out - offsetof(struct rpc_call, out));
 }
 
+/* What an unsent call costs. */
+static uint64_t rpc_call_cost(const struct rpc_out *out)
+{
+    return out->bytes + sizeof(struct rpc_call);
+}
+
 static void rpc_call_on_gone(struct rpc_out *out, void *arg)
 {
     struct rpc_call *call = rpc_call_of(out);
     struct rpc_conn *conn = arg;
 
-    conn->call_bytes -= out->bytes;
+    conn->call_bytes -= rpc_call_cost(out);
     call->is_queued = false;
     if (!call->is_waiting)
         free(call);
@@ -124,7 +130,7 @@ void rpc_call_on_pushed(struct rpc_conn *conn, struct rpc_out *out)
         conn->calls = calloc(1, sizeof(*conn->calls));
     if (!conn->calls)
         err = GFS_ERR_NO_MEMORY;
-    else if (conn->call_bytes && conn->call_bytes + out->bytes > bytes_max)
+    else if (conn->call_bytes && conn->call_bytes + rpc_call_cost(out) > bytes_max)
         err = GFS_ERR_BUSY;
     else
         err = rpc_calls_add(conn->calls, call, loop_now_ms());
@@ -134,7 +140,7 @@ void rpc_call_on_pushed(struct rpc_conn *conn, struct rpc_out *out)
         return;
     }
     call->is_queued = true;
-    conn->call_bytes += out->bytes;
+    conn->call_bytes += rpc_call_cost(out);
     if (conn->state == RPC_CONN_OPEN)
         rpc_call_send(conn, call);
     else

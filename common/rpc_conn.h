@@ -72,6 +72,7 @@ struct rpc_served {
     struct rpc_out out; /* the reply */
     const struct rpc_type *type;
     uint64_t id;
+    size_t memory_bytes;    /* of this struct */
     uint64_t charged_bytes; /* against limits.request_bytes */
     enum gfs_err refuse;    /* answer with this instead of dispatching */
     struct msg_arena arena;

@@ -49,6 +49,7 @@ static struct rpc_served *rpc_serve_new(struct rpc_conn *conn, const struct rpc_
     memset(&served->request, 0, sizeof(served->request));
     memset(&served->out, 0, offsetof(struct rpc_out, inline_pieces));
     served->type = type;
+    served->memory_bytes = sizeof(*served) + memory_bytes;
     served->id = head->id;
     served->refuse = GFS_OK;
     served->request.type = type->type;
@@ -168,7 +169,7 @@ enum gfs_err rpc_serve_on_head(struct rpc_conn *conn)
         else
             served->refuse = GFS_ERR_NO_MEMORY;
     }
-    served->charged_bytes = head->payload_bytes + served->arena.used_bytes;
+    served->charged_bytes = served->memory_bytes + head->payload_bytes + served->arena.used_bytes;
     conn->request_bytes += served->charged_bytes;
     conn->requests++;
     rpc_in_accept(&conn->in, dest);
@@ -189,11 +190,17 @@ void rpc_serve_on_payload(struct rpc_conn *conn)
     rpc_serve_dispatch(conn, served);
 }
 
+/* What an unsent reply costs: a short one is mostly the request around it. */
+static uint64_t rpc_serve_reply_cost(const struct rpc_served *served)
+{
+    return served->out.bytes + served->memory_bytes;
+}
+
 static void rpc_serve_on_gone(struct rpc_out *out, void *arg)
 {
     struct rpc_conn *conn = arg;
 
-    conn->reply_bytes -= out->bytes;
+    conn->reply_bytes -= rpc_serve_reply_cost(rpc_serve_of_out(out));
     rpc_serve_drop(out);
 }
 
@@ -205,7 +212,7 @@ void rpc_serve_on_pushed(struct rpc_conn *conn, struct rpc_out *out)
     conn->requests--;
     conn->request_bytes -= served->charged_bytes;
     rpc_serve_discharge(conn, served->charged_bytes);
-    conn->reply_bytes += out->bytes;
+    conn->reply_bytes += rpc_serve_reply_cost(served);
     rpc_out_push(&conn->out, out);
 }
 

@@ -306,6 +306,49 @@ static void a_peer_that_does_not_read_is_ended(void **state)
     close(fd);
 }
 
+/* Resident memory, all threads' heaps. */
+static size_t resident_bytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    size_t all, resident = 0;
+
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%zu %zu", &all, &resident), 2);
+    fclose(file);
+    return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Sanitizers keep memory of their own for each allocation, freed ones included. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MEMORY_IS_TELLING 0
+#else
+#define MEMORY_IS_TELLING 1
+#endif
+
+static void short_replies_that_nobody_reads_are_bounded_too(void **state)
+{
+    static uint8_t frames[1000 * FRAME_HEADER_BYTES];
+    struct rpc_limits limits = {.reply_bytes = 8u << 20};
+    struct timeval patience = {.tv_usec = 200000};
+    Gfs__Ping ping = GFS__PING__INIT;
+    size_t before;
+    int fd;
+
+    start_server("127.0.0.1:0", &limits);
+    fd = dial_and_greet();
+    for (size_t i = 0; i < 1000; i++)
+        make_request(frames + i * FRAME_HEADER_BYTES, (struct frame_header){.type = GFS_MSG_PING},
+                     &ping.base);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    before = resident_bytes();
+    for (int i = 0; i < 1000; i++)
+        if (send(fd, frames, sizeof(frames), MSG_NOSIGNAL) < (ssize_t)sizeof(frames))
+            break; /* it is not read any more */
+    assert_true(!MEMORY_IS_TELLING || resident_bytes() < before + 4 * limits.reply_bytes);
+    the_server_still_serves();
+    close(fd);
+}
+
 static void connections_beyond_the_maximum_are_closed_at_once(void **state)
 {
     struct rpc_limits limits = {.conn_max = 3};
@@ -385,6 +428,7 @@ int main(void)
         RPC_TEST(strangers_are_refused_with_the_reason),
         RPC_TEST(silent_and_stalling_peers_are_ended),
         RPC_TEST(a_peer_that_does_not_read_is_ended),
+        RPC_TEST(short_replies_that_nobody_reads_are_bounded_too),
         RPC_TEST(connections_beyond_the_maximum_are_closed_at_once),
         RPC_TEST(running_out_of_descriptors_is_survived),
         RPC_TEST(a_deadline_that_passed_is_not_served),
