@@ -164,6 +164,8 @@ static enum gfs_err db_replay(struct store_replay *replay, size_t at)
         gap_note(replay, next, db->upto_seq);
     else if (db->kv == NULL)
         gap_note(replay, next, next);
+    else if (db->upto_seq != UINT64_MAX)
+        db->upto_seq = next - 1; /* what came behind it went with a destroyed database */
     return GFS_OK;
 }
 
