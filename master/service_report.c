@@ -180,6 +180,12 @@ static bool next_chunk(const struct chunkmap *map, struct service_sweep *sweep,
     return true;
 }
 
+static bool report_lists(const Gfs__ChunkReportRequest *msg, uint64_t handle)
+{
+    return msg->n_chunks > 0 && bsearch(&handle, msg->chunks, msg->n_chunks, sizeof(*msg->chunks),
+                                        compare_handle) != NULL;
+}
+
 /* One slice. A chunk with a lease out may not have been written yet, or only since the report. */
 static bool sweep_slice(struct service *service, struct service_sweep *sweep)
 {
@@ -193,9 +199,7 @@ static bool sweep_slice(struct service *service, struct service_sweep *sweep)
         }
         if (chunk != NULL && chunk->handle >= msg->first && chunk->handle <= msg->last &&
             chunk_find_location(map, chunk, sweep->slot, &state) &&
-            bsearch(&chunk->handle, msg->chunks, msg->n_chunks, sizeof(*msg->chunks),
-                    compare_handle) == NULL &&
-            !lease_is_live(service->leases, chunk->handle)) {
+            !report_lists(msg, chunk->handle) && !lease_is_live(service->leases, chunk->handle)) {
             (void)chunk_remove_location(map, chunk, sweep->slot);
         }
     }

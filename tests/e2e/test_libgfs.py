@@ -71,8 +71,9 @@ def test_the_header_serves_cxx(folder):
 
 def test_an_installed_copy_is_complete(cluster, folder):
     dest, prefix = os.path.join(folder, "dest"), "/opt/gfs"
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     run(["make", "-s", "-C", ROOT, "install", f"DESTDIR={dest}", f"PREFIX={prefix}",
-         f"BUILD={os.path.relpath(BUILD, ROOT)}"] + ([f"SANITIZE={SANITIZE}"] if SANITIZE else []))
+         f"BUILD={os.path.relpath(BUILD, ROOT)}"] + ([f"SANITIZE={SANITIZE}"] if SANITIZE else []), env=env)
     installed = dest + prefix
     for path in ("bin/gfs-master", "bin/gfs-chunkserver", "bin/gfsctl", "bin/gfs-bench",
                  "include/gfs/gfs.h", "lib/libgfs.a", "lib/libgfs.so", "lib/libgfs.so.0",
