@@ -25,10 +25,12 @@ static void push_forwarded(void *arg, const struct rpc_answer *answer)
     if (answer->err == GFS_OK) {
         cs_reply_empty(forward->cs, forward->request);
     } else {
+        const Gfs__PushRequest *msg = (const Gfs__PushRequest *)forward->request->msg;
         char detail[RPC_DETAIL_MAX_BYTES];
         enum gfs_err err =
             chain_failure(forward->next_addr, answer->err, answer->detail, detail, sizeof detail);
 
+        pushbuf_drop(forward->cs->pushbuf, msg->data_id.data);
         cs_reply_error(forward->cs, forward->request, err, detail);
     }
     free(forward);
@@ -90,6 +92,7 @@ void cs_push(struct cs_net *net, struct rpc_request *take_request)
             .offset_bytes = msg->offset,
             .total_bytes = msg->total_length,
             .first_block_bytes = msg->first_block_bytes,
+            .hops_left = (uint32_t)msg->n_chain,
             .crcs = msg->crcs,
             .crc_count = msg->n_crcs,
             .buf = take_request->payload,

@@ -25,6 +25,15 @@ struct pushbuf_data {
     struct store_piece pieces[];
 };
 
+#define PUSHBUF_REFUSED_MAX 256u
+
+/* A part that found no room. Those behind it are refused too. */
+struct pushbuf_refused {
+    uint8_t id[PUSHBUF_ID_BYTES];
+    uint32_t offset_bytes;
+    bool used;
+};
+
 struct pushbuf {
     struct pushbuf_limits limits; /* read-only */
 
@@ -34,6 +43,9 @@ struct pushbuf {
     uint64_t bytes;
     uint64_t entries; /* dropped ones that are still pinned included */
     uint64_t pinned;
+    struct pushbuf_refused refused[PUSHBUF_REFUSED_MAX]; /* a ring */
+    size_t refused_next;
+    size_t refused_count;
 };
 
 struct pushbuf *pushbuf_new(const struct pushbuf_limits *limits)
@@ -140,15 +152,59 @@ static void expire_old(struct pushbuf *pushbuf, uint64_t now_ms)
         entry_evict(pushbuf, pushbuf->lru);
 }
 
-static bool make_room(struct pushbuf *pushbuf, uint32_t bytes, uint64_t now_ms)
+static struct pushbuf_refused *refused_find(struct pushbuf *pushbuf, const uint8_t *id)
+{
+    for (size_t i = 0; pushbuf->refused_count > 0 && i < PUSHBUF_REFUSED_MAX; i++)
+        if (pushbuf->refused[i].used && memcmp(pushbuf->refused[i].id, id, PUSHBUF_ID_BYTES) == 0)
+            return &pushbuf->refused[i];
+    return NULL;
+}
+
+static void refused_clear(struct pushbuf *pushbuf, struct pushbuf_refused *refused)
+{
+    if (refused && refused->used) {
+        refused->used = false;
+        pushbuf->refused_count--;
+    }
+}
+
+static void refused_note(struct pushbuf *pushbuf, const struct pushbuf_part *part)
+{
+    struct pushbuf_refused *refused = refused_find(pushbuf, part->id);
+
+    if (!refused) {
+        refused = &pushbuf->refused[pushbuf->refused_next++ % PUSHBUF_REFUSED_MAX];
+        refused_clear(pushbuf, refused);
+        memcpy(refused->id, part->id, sizeof refused->id);
+        refused->used = true;
+        pushbuf->refused_count++;
+    }
+    refused->offset_bytes = part->offset_bytes;
+}
+
+static uint64_t room_bytes(const struct pushbuf *pushbuf, uint32_t hops_left)
+{
+    uint64_t half = pushbuf->limits.bytes_max / 2;
+
+    return half + half / (1 + (uint64_t)hops_left);
+}
+
+static bool make_room(struct pushbuf *pushbuf, const struct pushbuf_part *part, uint64_t now_ms)
 {
     const struct pushbuf_limits *limits = &pushbuf->limits;
+    uint64_t room = room_bytes(pushbuf, part->hops_left);
+    struct pushbuf_refused *refused = refused_find(pushbuf, part->id);
 
-    while (pushbuf->bytes + bytes > limits->bytes_max || pushbuf->entries >= limits->entries_max) {
-        if (!pushbuf->lru || now_ms - pushbuf->lru->used_ms < limits->evict_ms)
+    if (refused && part->offset_bytes > refused->offset_bytes)
+        return false;
+    while (pushbuf->bytes + part->total_bytes > room || pushbuf->entries >= limits->entries_max) {
+        if (!pushbuf->lru || now_ms - pushbuf->lru->used_ms < limits->evict_ms) {
+            refused_note(pushbuf, part);
             return false;
+        }
         entry_evict(pushbuf, pushbuf->lru);
     }
+    refused_clear(pushbuf, refused);
     return true;
 }
 
@@ -158,7 +214,7 @@ static enum gfs_err entry_make(struct pushbuf *pushbuf, const struct pushbuf_par
     size_t count = piece_total(part->total_bytes, part->first_block_bytes);
     struct pushbuf_data *entry;
 
-    if (!make_room(pushbuf, part->total_bytes, now_ms))
+    if (!make_room(pushbuf, part, now_ms))
         return GFS_ERR_BUSY;
     entry = calloc(1, sizeof *entry + count * sizeof entry->pieces[0]);
     if (!entry)
@@ -237,6 +293,17 @@ enum gfs_err pushbuf_add(struct pushbuf *pushbuf, const struct pushbuf_part *par
         touch(pushbuf, entry, now_ms);
     pthread_mutex_unlock(&pushbuf->lock);
     return err;
+}
+
+void pushbuf_drop(struct pushbuf *pushbuf, const uint8_t id[PUSHBUF_ID_BYTES])
+{
+    struct pushbuf_data *entry;
+
+    pthread_mutex_lock(&pushbuf->lock);
+    HASH_FIND(hh, pushbuf->by_id, id, PUSHBUF_ID_BYTES, entry);
+    if (entry && entry->pins == 0)
+        entry_evict(pushbuf, entry);
+    pthread_mutex_unlock(&pushbuf->lock);
 }
 
 enum gfs_err pushbuf_pin(struct pushbuf *pushbuf, const uint8_t id[PUSHBUF_ID_BYTES],

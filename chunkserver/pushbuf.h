@@ -38,6 +38,7 @@ struct pushbuf_part {
     uint32_t offset_bytes;
     uint32_t total_bytes;
     uint32_t first_block_bytes; /* where the first block boundary falls, 1 .. 64 KiB */
+    uint32_t hops_left;         /* servers it goes on to from here */
     const uint32_t *crcs;       /* of each block piece of buf */
     size_t crc_count;
     struct buf *buf;
@@ -57,6 +58,8 @@ void pushbuf_free(struct pushbuf *pushbuf);
 /* Checks and takes in one part. INVAL: sizes that do not fit; CORRUPT: a CRC; BUSY: full. */
 enum gfs_err pushbuf_add(struct pushbuf *pushbuf, const struct pushbuf_part *part,
                          uint64_t now_ms) GFS_MUST_CHECK;
+/* The push failed further on: it will come again, or not at all. Pinned data stays. */
+void pushbuf_drop(struct pushbuf *pushbuf, const uint8_t id[PUSHBUF_ID_BYTES]);
 /* NO_DATA when it is not here, or not all of it. Until pushbuf_unpin the pieces stay. */
 enum gfs_err pushbuf_pin(struct pushbuf *pushbuf, const uint8_t id[PUSHBUF_ID_BYTES],
                          uint64_t now_ms, struct pushbuf_data **ret_data) GFS_MUST_CHECK;

@@ -29,19 +29,21 @@ struct write_op {
     struct write_send sends[MUTATION_SECONDARIES_MAX];
 };
 
-static void write_free(struct write_op *write, bool written)
+/* Before the answer: its receiver may push the next data at once and must find the room. */
+static void write_unpin(struct write_op *write, bool written)
 {
     if (write->data && written)
         pushbuf_done(write->cs->pushbuf, write->data);
     else if (write->data)
         pushbuf_unpin(write->cs->pushbuf, write->data, loop_now_ms());
-    free(write);
+    write->data = NULL;
 }
 
 static void write_refuse(struct write_op *write, enum gfs_err err, const char *detail)
 {
+    write_unpin(write, false);
     cs_reply_error(write->cs, write->request, err, detail);
-    write_free(write, false);
+    free(write);
 }
 
 /* Committer thread. */
@@ -145,6 +147,7 @@ static void write_finish(struct chunkserver *cs, struct write_op *write)
     struct mutation_op *op = &write->op;
     enum gfs_err err = op->err;
 
+    write_unpin(write, err == GFS_OK);
     if (err == GFS_OK && op->primary) {
         Gfs__WriteReply reply = GFS__WRITE_REPLY__INIT;
 
@@ -162,7 +165,7 @@ static void write_finish(struct chunkserver *cs, struct write_op *write)
         cs_reply_error(cs, write->request, err, NULL);
     }
     mutation_op_release(op);
-    write_free(write, err == GFS_OK);
+    free(write);
 }
 
 void cs_mutations_drain(struct chunkserver *cs)

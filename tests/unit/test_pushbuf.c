@@ -273,6 +273,56 @@ static void old_data_goes_without_need(void **state)
     pushbuf_free(pushbuf);
 }
 
+static enum gfs_err add_on_its_way(struct pushbuf *pushbuf, uint8_t id, uint32_t offset,
+                                   uint32_t len, uint32_t total, uint32_t hops_left)
+{
+    struct made made;
+    enum gfs_err err;
+
+    make_part(&made, id, offset, len, total, 65536);
+    made.part.hops_left = hops_left;
+    err = pushbuf_add(pushbuf, &made.part, 0);
+    buf_unref(made.part.buf);
+    return err;
+}
+
+static void the_end_of_a_chain_finds_room_when_its_beginning_does_not(void **state)
+{
+    struct pushbuf *pushbuf = pushbuf_new(&limits);
+    uint32_t third = 4 * MIB / 3 / 65536 * 65536;
+
+    assert_int_equal(add_on_its_way(pushbuf, 1, 0, third, third, 2), GFS_OK);
+    assert_int_equal(add_on_its_way(pushbuf, 2, 0, third, third, 2), GFS_OK);
+    assert_int_equal(add_on_its_way(pushbuf, 3, 0, MIB / 4, MIB / 4, 2), GFS_ERR_BUSY);
+    assert_int_equal(add_on_its_way(pushbuf, 4, 0, MIB / 4, MIB / 4, 1), GFS_OK);
+    assert_int_equal(add_on_its_way(pushbuf, 5, 0, MIB / 4, MIB / 4, 1), GFS_ERR_BUSY);
+    assert_int_equal(add_on_its_way(pushbuf, 6, 0, MIB, MIB, 0), GFS_OK);
+    assert_int_equal(add_on_its_way(pushbuf, 7, 0, MIB / 4, MIB / 4, 0), GFS_ERR_BUSY);
+    pushbuf_free(pushbuf);
+}
+
+static void parts_behind_a_refused_one_take_no_room(void **state)
+{
+    struct pushbuf *pushbuf = pushbuf_new(&limits);
+    uint8_t first[PUSHBUF_ID_BYTES] = {1};
+    struct pushbuf_data *data;
+    struct pushbuf_stat stat;
+
+    assert_int_equal(add_on_its_way(pushbuf, 1, 0, 3 * MIB, 3 * MIB, 0), GFS_OK);
+    assert_int_equal(add_on_its_way(pushbuf, 2, 0, MIB, 2 * MIB, 0), GFS_ERR_BUSY);
+    pushbuf_drop(pushbuf, first);
+    assert_int_equal(add_on_its_way(pushbuf, 2, MIB, MIB, 2 * MIB, 0), GFS_ERR_BUSY);
+    pushbuf_stat(pushbuf, &stat);
+    assert_int_equal(stat.bytes, 0);
+    assert_int_equal(add_on_its_way(pushbuf, 2, 0, MIB, 2 * MIB, 0), GFS_OK);
+    assert_int_equal(add_on_its_way(pushbuf, 2, MIB, MIB, 2 * MIB, 0), GFS_OK);
+    assert_int_equal(pin(pushbuf, 2, 0, &data), GFS_OK);
+    pushbuf_drop(pushbuf, (uint8_t[PUSHBUF_ID_BYTES]){2}); /* pinned: stays */
+    check_data(data, 2, 2 * MIB);
+    pushbuf_done(pushbuf, data);
+    pushbuf_free(pushbuf);
+}
+
 static void many_small_ones_are_bounded_by_number(void **state)
 {
     struct pushbuf *pushbuf = pushbuf_new(&limits);
@@ -296,6 +346,8 @@ int main(void)
         cmocka_unit_test(what_was_used_last_stays_longest),
         cmocka_unit_test(pinned_data_never_gives_way),
         cmocka_unit_test(old_data_goes_without_need),
+        cmocka_unit_test(the_end_of_a_chain_finds_room_when_its_beginning_does_not),
+        cmocka_unit_test(parts_behind_a_refused_one_take_no_room),
         cmocka_unit_test(many_small_ones_are_bounded_by_number),
     };
 
