@@ -16,9 +16,11 @@ enum gfs_err call_failed(const struct gfs *fs, const char *what, const char *pat
     path = path != NULL ? path : "";
     switch (err) {
     case GFS_ERR_CONN:
+        if (detail[0] != '\0') /* it names the address and the reason */
+            return failure_set(err, "%s%s%s: master: %s; is gfs-master running there?", what, space,
+                               path, detail);
+        /* fall through */
     case GFS_ERR_TIMEOUT:
-    case GFS_ERR_STARTING:
-    case GFS_ERR_STOPPING:
         return failure_set(err, "%s%s%s: master %s: %s%s%s; is gfs-master running there?", what,
                            space, path, fs->master, gfs_err_text(err), colon, detail);
     default:

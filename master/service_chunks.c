@@ -188,7 +188,8 @@ static void ask_fresh(struct op *op, struct inode *inode)
     }
     if (err != GFS_OK) {
         changes_clear(&service->changes);
-        op_fail(op, err, 0, NULL);
+        op_fail(op, err, 0,
+                err == GFS_ERR_NO_SERVERS || err == GFS_ERR_STARTING ? SERVICE_NO_SERVERS : NULL);
         return;
     }
     service_fresh_begin(service, fresh, op);
