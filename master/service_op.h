@@ -12,7 +12,7 @@
 #include "rpc.pb-c.h"
 
 #define SERVICE_RETRY_MS       100u
-#define SERVICE_NO_SERVERS     "no chunkserver with free space is connected; see `gfsctl servers`"
+#define SERVICE_NO_SERVERS     "none with free space is connected"
 #define SERVICE_CHUNKS_MAX     256u /* in one reply, so that it fits a message */
 #define SERVICE_OP_FIRST_BYTES 512u
 
