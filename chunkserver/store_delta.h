@@ -1,5 +1,5 @@
 /*
- * store_delta: how records change chunks and blocks, gathered and then written at once. Floor 5.
+ * store_delta: how records change chunks and blocks, gathered and then written at once. Floor 6.
  *
  *      records of one commit (or of a stretch of replay)
  *          | store_delta_state: the chunk's new state       (before the commit: later mutations of

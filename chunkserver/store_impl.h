@@ -1,5 +1,5 @@
 /*
- * store_impl: what the parts of the store share. Not for users of the store. Floor 5.
+ * store_impl: what the parts of the store share. Not for users of the store. Floor 6.
  *
  * Locks, in the order in which they are taken:
  *   publish  read-write: the index, the table and the set of databases change together under it; a

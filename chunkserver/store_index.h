@@ -1,7 +1,7 @@
 /*
  * store_index: the index LevelDB: where the bytes of each block are, the chunks, the databases'
  * counters and the watermark. Never synced but behind the watermark; store_recover makes good what
- * a crash takes from it. docs/disk-format.md. Floor 5.
+ * a crash takes from it. docs/disk-format.md. Floor 6.
  *
  * A block is a list of extents, ordered and not overlapping; each names the record that holds its
  * bytes. What no extent covers is zeros. Invariant: no extent lies at or behind the chunk's length,

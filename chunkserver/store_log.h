@@ -1,6 +1,6 @@
 /*
  * store_log: the data log, an append-only sequence of records on a medium. The narrow seam behind
- * which another medium than LevelDB could be measured: append, read, scan, roll, destroy. Floor 5.
+ * which another medium than LevelDB could be measured: append, read, scan, roll, destroy. Floor 6.
  *
  *      data-0000000000000001/   data-000000000001f3a2/   data-000000000003e77c/
  *      [1 ................. ]   [0x1f3a2 ........... ]   [0x3e77c ... -> grows

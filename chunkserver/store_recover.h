@@ -1,5 +1,5 @@
 /* store_recover: what its two files share. store_replay.c reads the log, store_recover.c does the
- * rest. Floor 5. */
+ * rest. Floor 6. */
 #ifndef CHUNKSERVER_STORE_RECOVER_H
 #define CHUNKSERVER_STORE_RECOVER_H
 
