@@ -13,6 +13,11 @@
 
 #include "store_impl.h"
 
+/* A delete of 64 MiB counts as a write of 256 KiB. */
+#define STORE_DELETE_WEIGHT 256
+/* What a record counts for the watermark beside its data, so that replay is bounded in records. */
+#define STORE_RECORD_WEIGHT_BYTES 1024
+
 void store_counters_refresh(struct store *store)
 {
     uint64_t used = 0;
@@ -27,6 +32,13 @@ static bool batch_has_room(const struct store *store, uint64_t bytes)
     return store->item_count < STORE_BATCH_ITEMS_MAX &&
            store->record_count + STORE_PIECES_MAX <= STORE_BATCH_RECORDS_MAX &&
            (store->item_count == 0 || bytes < store->opts.batch_bytes);
+}
+
+/* Index entries are work too: about as long as writing this many bytes. */
+static uint64_t delete_weight(const struct store *store, uint64_t handle)
+{
+    const struct store_entry *entry = store_table_find(&store->table, handle);
+    return entry != NULL ? entry->length_bytes / STORE_DELETE_WEIGHT : 0;
 }
 
 /*
@@ -55,7 +67,7 @@ static bool queue_take(struct store *store, struct store_item *ret_item, uint64_
         if (mutation->op == STORE_OP_WRITE)
             *bytes += mutation->length_bytes;
         else if (mutation->op == STORE_OP_DELETE)
-            *bytes += GFS_BLOCK_SIZE_BYTES; /* its index entries are work too */
+            *bytes += delete_weight(store, mutation->handle);
     } else {
         taken = false;
     }
@@ -65,7 +77,7 @@ static bool queue_take(struct store *store, struct store_item *ret_item, uint64_
 
 /* ---- merging of crowded blocks --------------------------------------------------------------- */
 
-static void crowd_add(void *arg, uint64_t handle, uint32_t block)
+void store_crowd_add(void *arg, uint64_t handle, uint32_t block)
 {
     struct store *store = arg;
     if (store->crowded_count < STORE_CROWDED_MAX)
@@ -214,7 +226,7 @@ static enum gfs_err batch_commit(struct store *store)
         return GFS_ERR_IO;
     if (store->record_count == 0)
         return GFS_OK;
-    uint64_t bytes = store->log.staged_bytes;
+    uint64_t bytes = store->log.staged_bytes + store->record_count * STORE_RECORD_WEIGHT_BYTES;
     enum gfs_err err = store_log_commit(&store->log);
     if (err == GFS_ERR_NO_SPACE)
         store->full = true;
@@ -226,7 +238,7 @@ static enum gfs_err batch_commit(struct store *store)
     store->bytes_logged += bytes;
     err = batch_apply(store);
     if (err == GFS_OK) {
-        store_delta_find_crowded(&store->delta, crowd_add, store);
+        store_delta_find_crowded(&store->delta, store_crowd_add, store);
         return GFS_OK;
     }
     store_fail_index(store, err);

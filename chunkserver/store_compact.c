@@ -335,7 +335,8 @@ static struct store_db *victim_pick(const struct store *store, const struct stor
     double best_share = is_low(store) ? 0.9 : 0.5;
     for (size_t i = 0; i + 1 < set->count; i++) {
         struct store_db *db = set->dbs[i];
-        double live = (double)__atomic_load_n(&db->live_bytes, __ATOMIC_RELAXED);
+        /* A hint may be off after a crash, even below zero. */
+        double live = (double)(int64_t)__atomic_load_n(&db->live_bytes, __ATOMIC_RELAXED);
         double total = (double)__atomic_load_n(&db->total_bytes, __ATOMIC_RELAXED);
         double share = total > 0 ? live / total : 0;
         if (db->kv == NULL || share > best_share)

@@ -149,6 +149,8 @@ enum gfs_err store_stage_item(struct store *store, struct store_item *item) GFS_
 
 /* store_commit.c */
 void *store_committer_main(void *arg);
+/* Has a block merged before the next batch. arg is the store. On the committer. */
+void store_crowd_add(void *arg, uint64_t handle, uint32_t block);
 /* Copies the counters that store_stat gives. Under publish, or before the threads start. */
 void store_counters_refresh(struct store *store);
 

@@ -50,6 +50,8 @@ static enum gfs_err room_check(struct store *store, const struct store_mutation 
                 return err;
         }
         room = count < STORE_EXTENTS_BUSY;
+        if (!room)
+            store_crowd_add(store, mutation->handle, at >> GFS_BLOCK_SHIFT);
         at += piece->length_bytes;
     }
     *ret_room = room;

@@ -238,6 +238,45 @@ static void small_appends_are_merged_and_read_back(void **state)
     rig_expect(rig, 1, 0, 200000, data_a);
 }
 
+/* Many tiny writes in one block at once: they are merged, and meanwhile refused as BUSY. */
+static void a_block_of_crumbs_is_merged(void **state)
+{
+    struct rig *rig = *state;
+    static struct store_mutation mutations[5000];
+    static struct store_piece pieces[5000];
+    static struct rig_wait waits[5000];
+    for (uint32_t i = 0; i < 5000; i++) {
+        pieces[i] = (struct store_piece){data_a + 2 * i, 1, crc32c(0, data_a + 2 * i, 1)};
+        waits[i] = (struct rig_wait){PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, 0};
+        mutations[i] = (struct store_mutation){
+            .op = STORE_OP_WRITE,
+            .handle = 1,
+            .version = 1,
+            .create = true,
+            .offset_bytes = 2 * i,
+            .length_bytes = 1,
+            .pieces = &pieces[i],
+            .piece_count = 1,
+            .done = rig_done,
+            .arg = &waits[i],
+        };
+        assert_int_equal(store_submit(rig->store, &mutations[i]), GFS_OK);
+    }
+    assert_int_equal(store_sync(rig->store), GFS_OK);
+    for (uint32_t i = 0; i < 5000; i++) {
+        if (waits[i].err == GFS_OK)
+            continue;
+        assert_int_equal(waits[i].err, GFS_ERR_BUSY);
+        RIG_UNTIL(rig_write(rig, 1, 2 * i, data_a + 2 * i, 1) == GFS_OK);
+    }
+    static uint8_t want[9999];
+    for (uint32_t i = 0; i < 9999; i++)
+        want[i] = i % 2 == 0 ? data_a[i] : 0;
+    rig_expect(rig, 1, 0, 9999, want);
+    rig_reopen(rig);
+    rig_expect(rig, 1, 0, 9999, want);
+}
+
 static void copies_share_and_part(void **state)
 {
     struct rig *rig = *state;
@@ -433,6 +472,7 @@ int main(int argc, char **argv)
         STORE_TEST(chunks_are_listed_in_order_of_handles),
         STORE_TEST(random_mutations_agree_with_a_model),
         STORE_TEST(small_appends_are_merged_and_read_back),
+        STORE_TEST(a_block_of_crumbs_is_merged),
         STORE_TEST(copies_share_and_part),
         STORE_TEST(malformed_mutations_are_refused),
         STORE_TEST(a_full_queue_is_busy_and_drains),

@@ -2,7 +2,9 @@
 #include "store_rig.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 
 #define CHUNKS      6
 #define CHUNK_BYTES 500000u
@@ -271,17 +273,42 @@ static void a_full_disk_fails_writes_and_loses_nothing(void **state)
             rig_expect(rig, 1 + i % 3, i / 3 * 65536, 65536, data[0] + i);
         if (round == 1)
             break;
-        store_close(rig->store);
-        char options[] = "size=64m";
-        assert_int_equal(mount("tmpfs", rig->path, "tmpfs", MS_REMOUNT, options), 0);
-        rig_open(rig);
+        assert_int_equal(mount("tmpfs", rig->path, "tmpfs", MS_REMOUNT, "size=64m"), 0);
+        RIG_UNTIL(rig_write(rig, 8, 0, data[0], CHUNK_BYTES) == GFS_OK);
+        rig_reopen(rig);
     }
+    rig_expect(rig, 8, 0, CHUNK_BYTES, data[0]);
     assert_int_equal(rig_write(rig, 9, 0, data[0], CHUNK_BYTES), GFS_OK);
     rig_reopen(rig);
     rig_expect(rig, 9, 0, CHUNK_BYTES, data[0]);
     store_close(rig->store);
     assert_int_equal(umount(rig->path), 0);
     rig_open(rig);
+}
+
+/* Stands for a disk that refuses to write. */
+static void a_write_error_fails_the_store_for_good(void **state)
+{
+    struct rig *rig = *state;
+    chunks_write(rig);
+    struct rlimit before;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, SIG_IGN);
+    struct rlimit limit = {.rlim_cur = 4096, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    enum gfs_err err = rig_write(rig, 50, 0, data[0], CHUNK_BYTES);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(err, GFS_ERR_IO);
+    struct store_stat stat;
+    store_stat(rig->store, &stat);
+    assert_true(stat.failed);
+    assert_true(stat.read_only);
+    assert_int_equal(rig_write(rig, 51, 0, data[0], 10), GFS_ERR_IO);
+    assert_int_equal(store_sync(rig->store), GFS_ERR_IO);
+    assert_int_equal(chunks_count_good(rig), CHUNKS);
+    rig_reopen(rig);
+    assert_int_equal(chunks_count_good(rig), CHUNKS);
+    assert_int_equal(rig_write(rig, 52, 0, data[0], CHUNK_BYTES), GFS_OK);
 }
 
 int main(void)
@@ -296,6 +323,7 @@ int main(void)
         STORE_TEST(an_index_that_is_gone_is_made_again),
         STORE_TEST(a_directory_of_another_format_is_refused),
         STORE_TEST(a_torn_end_of_the_log_is_no_loss),
+        STORE_TEST(a_write_error_fails_the_store_for_good),
         STORE_TEST(a_full_disk_fails_writes_and_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
