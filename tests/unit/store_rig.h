@@ -227,7 +227,7 @@ static RIG_UNUSED void rig_fill(uint8_t *data, size_t length, uint64_t seed)
     do {                                         \
         int tries_left = 2000;                   \
         while (!(condition) && --tries_left > 0) \
-            usleep(10000);                       \
+            poll(NULL, 0, 10);                   \
         assert_true(tries_left > 0);             \
     } while (0)
 
