@@ -183,7 +183,9 @@ def run_e2e_file(path, extra):
 
 
 def suite_e2e(args):
-    files = glob.glob(os.path.join(ROOT, "tests", "e2e", "test_*.py"))
+    left_out = {f"test_{name}.py" for name in args.skip}
+    files = [path for path in glob.glob(os.path.join(ROOT, "tests", "e2e", "test_*.py"))
+             if os.path.basename(path) not in left_out]
     # The long ones first, so that none is left running alone at the end.
     files.sort(key=lambda path: (not path.endswith(E2E_LONG), path))
     with ThreadPoolExecutor(max_workers=E2E_WORKERS) as pool:
@@ -201,6 +203,8 @@ SUITES = {"unit": suite_unit, "replay": suite_replay, "e2e": suite_e2e}
 def main():
     parser = argparse.ArgumentParser(description="run the tests of a build")
     parser.add_argument("--name", default="test")
+    parser.add_argument("--skip", action="append", default=[], metavar="NAME",
+                        help="leave out tests/e2e/test_NAME.py")
     parser.add_argument("--pytest", action="append", default=[], metavar="ARG",
                         help="an argument more for pytest")
     parser.add_argument("suites", nargs="+", choices=sorted(SUITES))
