@@ -157,6 +157,10 @@ static void on_server_request(void *arg, struct rpc_request *take_request)
     struct chunkserver *cs = arg;
     struct loop *loop = rpc_conn_loop(take_request->conn);
 
+    if (loop == cs->control.loop) {
+        on_request(&cs->control, take_request);
+        return;
+    }
     for (size_t i = 0; i < cs->net_count; i++) {
         if (cs->nets[i].loop == loop) {
             on_request(&cs->nets[i], take_request);
@@ -346,7 +350,7 @@ static enum gfs_err make_nets(struct chunkserver *cs)
 {
     enum gfs_err err = net_init(cs, &cs->control, "gfs-control", true);
 
-    cs->nets = calloc(cs->options->net_threads, sizeof *cs->nets);
+    cs->nets = calloc(cs->options->net_threads + 1, sizeof *cs->nets);
     if (!cs->nets)
         return GFS_ERR_NO_MEMORY;
     for (size_t i = 0; err == GFS_OK && i < cs->options->net_threads; i++) {
@@ -363,14 +367,15 @@ static enum gfs_err make_server(struct chunkserver *cs, char *ret_detail)
                                 .request_bytes = CS_CONN_BYTES,
                                 .reply_bytes = CS_CONN_BYTES};
     struct rpc_events events = {.on_request = on_server_request, .arg = cs};
-    struct loop *loops[64];
+    struct loop *loops[64] = {cs->control.loop}; /* without net threads */
+    size_t loop_count = cs->net_count > 0 ? cs->net_count : 1;
     enum gfs_err err;
 
     for (size_t i = 0; i < cs->net_count; i++)
         loops[i] = cs->nets[i].loop;
     identity_of(cs, &identity);
     errno = 0;
-    err = rpc_server_new(cs->options->listen, loops, cs->net_count, &identity, &limits, &events,
+    err = rpc_server_new(cs->options->listen, loops, loop_count, &identity, &limits, &events,
                          &cs->server);
     if (err != GFS_OK)
         snprintf(ret_detail, CS_REASON_BYTES, "cannot listen on %.100s: %s", cs->options->listen,
