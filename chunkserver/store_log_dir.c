@@ -124,7 +124,7 @@ static enum gfs_err db_open(struct store_log *log, struct store_db *db)
     return kv_open(db->path, &opts, &db->kv, &text);
 }
 
-/* Has anything ever been appended? LevelDB makes its first log after all else. */
+/* Has anything ever been appended? Even HEAD is only after all else is made. */
 static bool dir_holds_data(const char *path)
 {
     DIR *dir = opendir(path);
@@ -133,7 +133,10 @@ static bool dir_holds_data(const char *path)
     bool found = false;
     for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
         const char *dot = strrchr(entry->d_name, '.');
-        found = found || (dot != NULL && (strcmp(dot, ".log") == 0 || strcmp(dot, ".ldb") == 0));
+        struct stat info;
+        if (dot == NULL || (strcmp(dot, ".log") != 0 && strcmp(dot, ".ldb") != 0))
+            continue;
+        found = found || fstatat(dirfd(dir), entry->d_name, &info, 0) != 0 || info.st_size > 0;
     }
     closedir(dir);
     return found;

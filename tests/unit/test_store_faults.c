@@ -250,6 +250,22 @@ static void a_torn_end_of_the_log_is_no_loss(void **state)
     assert_int_equal(chunks_count_good(rig), CHUNKS);
 }
 
+/* A power cut in the making of a database leaves parts of it, with nothing in them. */
+static void a_database_cut_off_in_its_making_is_no_loss(void **state)
+{
+    struct rig *rig = *state;
+    chunks_write(rig);
+    store_close(rig->store);
+    rig_run("mkdir %s/data-00000000000fffff && touch %s/data-00000000000fffff/000003.log",
+            rig->path, rig->path);
+    rig_open(rig);
+    assert_int_equal(chunks_count_good(rig), CHUNKS);
+    assert_int_equal(rig_write(rig, 50, 0, data[0], CHUNK_BYTES), GFS_OK);
+    rig_reopen(rig);
+    assert_int_equal(chunks_count_good(rig), CHUNKS);
+    rig_expect(rig, 50, 0, CHUNK_BYTES, data[0]);
+}
+
 static void a_full_disk_fails_writes_and_loses_nothing(void **state)
 {
     struct rig *rig = *state;
@@ -324,6 +340,7 @@ int main(void)
         STORE_TEST(a_directory_of_another_format_is_refused),
         STORE_TEST(a_torn_end_of_the_log_is_no_loss),
         STORE_TEST(a_write_error_fails_the_store_for_good),
+        STORE_TEST(a_database_cut_off_in_its_making_is_no_loss),
         STORE_TEST(a_full_disk_fails_writes_and_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
