@@ -5,7 +5,8 @@
  * client, or we ourselves, leased it again. What was acknowledged under our version is on every
  * replica of it, and a later version is made of such replicas only (see write_window.h). So we ask
  * where the chunk is now, check that it descends from what we wrote, and commit under the version
- * it has. A chunk placed anew does not descend: the bytes are gone and the caller is told.
+ * it has. A chunk placed anew does not descend, one truncated meanwhile may lack the bytes: the
+ * caller is told.
  */
 #include <stdio.h>
 #include <string.h>
@@ -31,6 +32,7 @@ static enum gfs_err relocate_take(void *arg, const ProtobufCMessage *msg)
         return GFS_ERR_NO_REPLICA;
     out->there.handle = chunk->handle;
     out->there.version = chunk->version;
+    out->there.cuts = chunk->cuts;
     return writer_take_replicas(chunk->replicas, chunk->n_replicas, &out->there);
 }
 
@@ -53,8 +55,7 @@ static enum gfs_err relocate(struct writer *writer, uint32_t index)
     pthread_mutex_lock(&writer->lock);
     err = write_window_relocated(&writer->window, index, &reply.there);
     if (err != GFS_OK) {
-        snprintf(writer->detail, sizeof(writer->detail),
-                 "it was placed anew before what was written to it could be committed");
+        writer_note_lost(writer, err);
         err = writer_failed(writer);
     }
     pthread_mutex_unlock(&writer->lock);
@@ -125,8 +126,9 @@ enum gfs_err writer_commit(struct writer *writer, const struct writer_commit_arg
     for (;;) {
         struct write_commit list[WRITE_WINDOW_CHUNKS_MAX];
         size_t count = commit_list(writer, list);
+        /* A length once committed is not told again: the file may be truncated since. */
         uint64_t length_bytes = args->length_bytes;
-        if (length_bytes == 0)
+        if (args->publish == NULL && length_bytes <= writer->committed_end_bytes)
             length_bytes = list_end_bytes(writer, list, count);
         if (args->publish == NULL && count == 0 && length_bytes <= writer->committed_end_bytes)
             return GFS_OK;

@@ -330,23 +330,27 @@ static void mutation_failed(struct write_window *window, struct write_mutation *
 
 /* ---- events -------------------------------------------------------------------------------- */
 
-static bool lease_descends(const struct write_lease *old, const struct write_lease *lease)
+/* Is all that was acknowledged under the old lease in the chunk of the new one? */
+static enum gfs_err lease_descends(const struct write_lease *old, const struct write_lease *lease)
 {
     if (old->handle != lease->handle || lease->version < old->version)
-        return false;
+        return GFS_ERR_NO_REPLICA;
+    if (old->cuts != lease->cuts)
+        return GFS_ERR_STALE_VERSION;
     for (uint32_t i = 0; i < old->replica_count; i++)
         for (uint32_t k = 0; k < lease->replica_count; k++)
             if (memcmp(old->replicas[i].server, lease->replicas[k].server, GFS_UUID_BYTES) == 0)
-                return true;
-    return false;
+                return GFS_OK;
+    return GFS_ERR_NO_REPLICA;
 }
 
 void write_window_leased(struct write_window *window, struct write_chunk *chunk,
                          const struct write_lease *lease, struct write_moment at)
 {
     assert(chunk->state == WRITE_CHUNK_LEASING);
-    if (chunk->dirty && !lease_descends(&chunk->lease, lease)) {
-        window_fail(window, chunk, GFS_ERR_NO_REPLICA);
+    enum gfs_err err = chunk->dirty ? lease_descends(&chunk->lease, lease) : GFS_OK;
+    if (err != GFS_OK) {
+        window_fail(window, chunk, err);
         return;
     }
     bool same = chunk->lease.handle == lease->handle && chunk->lease.version == lease->version;
@@ -461,8 +465,11 @@ void write_window_committed(struct write_window *window, const struct write_comm
 {
     for (size_t i = 0; i < count; i++) {
         struct write_chunk *chunk = chunk_find(window, list[i].index);
-        if (chunk != NULL && chunk->acks == list[i].acks)
+        if (chunk != NULL && chunk->acks == list[i].acks) {
             chunk->dirty = false;
+            /* To commit it again after a truncation would claim bytes that are gone. */
+            chunk->acked_end_bytes = 0;
+        }
     }
 }
 
@@ -471,11 +478,13 @@ enum gfs_err write_window_relocated(struct write_window *window, uint32_t chunk_
 {
     struct write_chunk *chunk = chunk_find(window, chunk_index);
     if (chunk == NULL ||
-        (chunk->lease.handle == there->handle && chunk->lease.version == there->version))
+        (chunk->lease.handle == there->handle && chunk->lease.version == there->version &&
+         chunk->lease.cuts == there->cuts))
         return GFS_OK;
-    if (!lease_descends(&chunk->lease, there)) {
-        window_fail(window, chunk, GFS_ERR_NO_REPLICA);
-        return GFS_ERR_NO_REPLICA;
+    enum gfs_err err = lease_descends(&chunk->lease, there);
+    if (err != GFS_OK) {
+        window_fail(window, chunk, err);
+        return err;
     }
     chunk->lease = *there;
     chunk->lease.expires_ms = 0;

@@ -20,7 +20,8 @@
  *   replicas that had v (each must take the version, and one that missed a mutation of v is below
  *   it), so the bytes are there too, and may be committed under the later version. That holds as
  *   long as the chunk was not placed anew, which we see by another handle or by no server in
- *   common: then acknowledged but uncommitted bytes are gone, and the window fails.
+ *   common, nor truncated, which we see by its count of cuts: then acknowledged but uncommitted
+ *   bytes may be gone, and the window fails.
  * - After a failure nothing is done any more; the error stays.
  */
 #ifndef CLIENT_WRITE_WINDOW_H
@@ -45,6 +46,7 @@ struct write_replica {
 struct write_lease {
     uint64_t handle;
     uint32_t version;
+    uint32_t cuts;          /* truncations of the chunk so far */
     uint32_t replica_count; /* 0: none */
     uint64_t expires_ms;
     struct write_replica replicas[GFS_GOAL_MAX]; /* the first is the primary */
@@ -68,9 +70,9 @@ struct write_chunk {
     uint32_t refusals; /* NO_LEASE and the like since the last progress */
     enum gfs_err last_err;
     uint64_t wait_until_ms;
-    uint64_t stuck_since_ms; /* 0: it goes on */
-    uint32_t pending;        /* mutations */
-    uint32_t acked_end_bytes;
+    uint64_t stuck_since_ms;  /* 0: it goes on */
+    uint32_t pending;         /* mutations */
+    uint32_t acked_end_bytes; /* of what is not committed */
     uint64_t acks;
     bool dirty;        /* acknowledged since the last commit */
     uint64_t used_seq; /* the larger, the later used */
@@ -184,7 +186,8 @@ void write_window_committed(struct write_window *window, const struct write_comm
                             size_t count);
 /*
  * A commit was refused because the chunk is at another version; `there` is what the master says
- * of it now. GFS_OK: its replicas descend from ours, commit again. NO_REPLICA: they do not.
+ * of it now. GFS_OK: its replicas descend from ours, commit again. NO_REPLICA: they do not;
+ * STALE_VERSION: they do, but were cut.
  */
 enum gfs_err write_window_relocated(struct write_window *window, uint32_t chunk_index,
                                     const struct write_lease *there) GFS_MUST_CHECK;

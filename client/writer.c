@@ -244,6 +244,12 @@ enum gfs_err writer_failed(struct writer *writer)
                        writer_hint(window->err));
 }
 
+void writer_note_lost(struct writer *writer, enum gfs_err err)
+{
+    snprintf(writer->detail, sizeof(writer->detail), "it was %s before what was written to it %s",
+             err == GFS_ERR_STALE_VERSION ? "truncated" : "placed anew", "could be committed");
+}
+
 /* Puts the mutation into the window, waiting for room. */
 static enum gfs_err writer_submit(struct writer *writer, struct writer_mutation *mutation)
 {

@@ -93,6 +93,8 @@ void writer_mutation_unref(struct writer_mutation *take); /* lock held */
 struct write_moment writer_moment(struct writer *writer);
 /* Sets the error text from the window's error. Lock held. Returns the error. */
 enum gfs_err writer_failed(struct writer *writer);
+/* Says in the detail how acknowledged bytes came to be lost. Lock held. */
+void writer_note_lost(struct writer *writer, enum gfs_err err);
 /* The RPCs of effects, lock held. */
 void writer_send_lease(struct writer *writer, struct write_chunk *chunk);
 void writer_send_probe(struct writer *writer, struct write_chunk *chunk);

@@ -298,6 +298,7 @@ enum gfs_err writer_take_lease(const Gfs__Lease *msg, uint32_t chunk_size_bytes,
         return err;
     ret_lease->handle = msg->handle;
     ret_lease->version = msg->version;
+    ret_lease->cuts = msg->cuts;
     /* A fifth less: the answer was under way for a while, and so will the write be. */
     ret_lease->expires_ms = loop_now_ms() + msg->remaining_ms - msg->remaining_ms / 5;
     return GFS_OK;
@@ -339,9 +340,12 @@ static void lease_done(void *arg, const struct rpc_answer *answer)
                                        writer->chunk_size_bytes, &lease);
     pthread_mutex_lock(&writer->lock);
     note_detail(writer, "lease from master", writer->fs->master, answer);
-    if (result.err == GFS_OK)
+    enum gfs_err before = writer->window.err;
+    if (result.err == GFS_OK) {
         write_window_leased(&writer->window, op->chunk, &lease, writer_moment(writer));
-    else
+        if (before == GFS_OK && writer->window.err == GFS_ERR_STALE_VERSION)
+            writer_note_lost(writer, writer->window.err);
+    } else
         write_window_lease_failed(&writer->window, op->chunk, &result, writer_moment(writer));
     free(op);
     writer_pump(writer);

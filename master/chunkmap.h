@@ -46,7 +46,7 @@ struct chunk {
     uint32_t index_next; /* the index's */
     uint8_t location_count;
     uint8_t inline_states; /* 2 bits each */
-    uint16_t spare;
+    uint16_t cuts;         /* how often a truncation has cut it; wraps */
     union {
         uint16_t inline_servers[CHUNK_INLINE_LOCATIONS];
         uint32_t overflow; /* when location_count > CHUNK_INLINE_LOCATIONS */

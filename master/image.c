@@ -111,7 +111,7 @@ static enum gfs_err image_chunk(struct image *image, const struct image_record *
     uint64_t handle = record_get_u64(record->key + 1);
     if (handle == 0 || handle >= image->ns->handle_ids.next || stored->version == 0 ||
         stored->length > GFS_CHUNK_SIZE_MAX_BYTES || stored->goal == 0 ||
-        stored->goal > GFS_GOAL_MAX || stored->refcount == 0) {
+        stored->goal > GFS_GOAL_MAX || stored->refcount == 0 || stored->cuts > UINT16_MAX) {
         return image_damage(image, record, "chunk with impossible values");
     }
     enum gfs_err err = chunkmap_reserve(&image->ns->chunkmap);
@@ -123,8 +123,10 @@ static enum gfs_err image_chunk(struct image *image, const struct image_record *
     chunk->length_bytes = stored->length;
     chunk->goal = stored->goal;
     chunk->truncating = stored->truncating;
-    /* Kept to compare with what the files say, until image_check. */
-    chunk->spare = stored->refcount < IMAGE_REFS_CAP ? (uint16_t)stored->refcount : IMAGE_REFS_CAP;
+    chunk->cuts = (uint16_t)stored->cuts;
+    /* Kept to compare with what the files say, until image_check: there are no locations yet. */
+    chunk->inline_servers[0] =
+        stored->refcount < IMAGE_REFS_CAP ? (uint16_t)stored->refcount : IMAGE_REFS_CAP;
     image->stat.chunks++;
     return GFS_OK;
 }
@@ -359,8 +361,8 @@ static enum gfs_err image_check(struct image *image)
     struct chunk *chunk;
     while ((chunk = chunkmap_walk(&ns->chunkmap, &at)) != NULL) {
         uint32_t files = chunk->references;
-        uint32_t stored = chunk->spare;
-        chunk->spare = 0;
+        uint32_t stored = chunk->inline_servers[0];
+        chunk->inline_servers[0] = 0;
         if (files == 0 || (stored < IMAGE_REFS_CAP && files != stored)) {
             return image_damage(image, NULL, "chunk %016llx is held by %u files, not by %u",
                                 (unsigned long long)chunk->handle, files, stored);

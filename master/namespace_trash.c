@@ -153,6 +153,7 @@ enum gfs_err ns_truncate(struct namespace *ns, struct inode *inode, uint64_t len
     if (cut != NULL) {
         uint32_t rest = (uint32_t)(length_bytes % size);
         cut->truncating = 1;
+        cut->cuts++;
         cut->length_bytes = cut->length_bytes < rest ? cut->length_bytes : rest;
         record_put_chunk(cut, changes);
     }

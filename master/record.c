@@ -63,6 +63,7 @@ void record_put_chunk(const struct chunk *chunk, struct changes *changes)
     record.goal = chunk->goal;
     record.refcount = chunk->references;
     record.truncating = chunk->truncating;
+    record.cuts = chunk->cuts;
     record_put(changes, key, sizeof(key), &record.base);
 }
 

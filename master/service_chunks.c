@@ -101,6 +101,7 @@ static bool fill_chunk(struct op *op, const struct chunk *chunk, bool all, Gfs__
     info->version = chunk->version;
     info->length = chunk->length_bytes;
     info->goal = chunk->goal;
+    info->cuts = chunk->cuts;
     if (all) {
         list_all(op->service, chunk, &list);
     } else {
@@ -245,6 +246,7 @@ static void lease_leased(struct op *op, enum gfs_err err, const struct lease_gra
         struct inode_attr attr;
         ns_attr(service->parts.ns, inode, &attr);
         lease->length = chunk->length_bytes;
+        lease->cuts = chunk->cuts;
         lease->chunk_size = attr.chunk_size_bytes;
         gfs__lease_reply__init(reply);
         reply->lease = lease;

@@ -48,6 +48,13 @@ def test_a_program_with_threads_uses_all_of_it(cluster, folder):
     assert run_with_library([program, cluster.master.addr], LIB) == "ok\n"
 
 
+def test_a_file_truncated_while_it_is_written(cluster, folder):
+    program = build_with_pkg_config(
+        os.path.join(ROOT, "tests", "e2e", "programs", "truncate.c"),
+        os.path.join(folder, "truncate"), os.path.join(LIB, "pkgconfig"))
+    assert run_with_library([program, cluster.master.addr], LIB) == "ok\n"
+
+
 def test_the_shared_library_exports_gfs_names_only():
     lines = run(["nm", "-D", "--defined-only", os.path.join(LIB, "libgfs.so")]).splitlines()
     names = {line.split()[-1].split("@")[0] for line in lines}

@@ -395,6 +395,56 @@ static void a_chunk_placed_anew_under_acknowledged_bytes_is_an_error(void **stat
     write_window_release(&window);
 }
 
+static void a_chunk_truncated_under_acknowledged_bytes_is_an_error(void **state)
+{
+    struct write_window window;
+    struct write_mutation m = mutation_of(0, MIB);
+    acked(&window, &m);
+    struct write_lease there = lease_of(9, 2, 1, 3);
+    there.cuts = 1;
+    assert_int_equal(write_window_relocated(&window, 0, &there), GFS_ERR_STALE_VERSION);
+    assert_int_equal(window.err, GFS_ERR_STALE_VERSION);
+    write_window_release(&window);
+
+    struct write_mutation first = mutation_of(0, MIB);
+    struct write_mutation second = mutation_of(MIB, MIB);
+    struct write_chunk *chunk = acked(&window, &first);
+    assert_int_equal(write_window_add(&window, &second, 0), GFS_OK);
+    expect(&window, 5, WRITE_EFFECT_PUSH);
+    struct write_result down = {.err = GFS_ERR_CONN, .blamed = 1};
+    write_window_pushed(&window, &second, second.attempt, &down, at(6));
+    expect(&window, 6, WRITE_EFFECT_LEASE);
+    write_window_leased(&window, chunk, &there, at(7));
+    assert_int_equal(window.err, GFS_ERR_STALE_VERSION);
+    write_window_release(&window);
+}
+
+static void what_was_committed_is_not_committed_again_after_a_truncation(void **state)
+{
+    struct write_window window;
+    struct write_mutation m = mutation_of(MIB, MIB);
+    struct write_mutation next = mutation_of(0, 10);
+    struct write_chunk *chunk = acked(&window, &m);
+    struct write_commit list[1];
+    assert_int_equal(write_window_commit_list(&window, list, 1), 1);
+    write_window_committed(&window, list, 1);
+    struct write_lease cut = lease_of(9, 2, 1, 3);
+    cut.cuts = 1;
+    assert_int_equal(write_window_add(&window, &next, 0), GFS_OK);
+    expect(&window, 5, WRITE_EFFECT_PUSH);
+    struct write_result stale = {.err = GFS_ERR_STALE_VERSION};
+    write_window_pushed(&window, &next, next.attempt, &stale, at(6));
+    expect(&window, 6, WRITE_EFFECT_LEASE);
+    write_window_leased(&window, chunk, &cut, at(7));
+    expect(&window, 7, WRITE_EFFECT_PUSH);
+    write_window_pushed(&window, &next, next.attempt, &ok, at(8));
+    expect(&window, 8, WRITE_EFFECT_WRITE);
+    assert_true(write_window_written(&window, &next, next.attempt, &ok, at(9)));
+    assert_int_equal(write_window_commit_list(&window, list, 1), 1);
+    assert_int_equal(list[0].length_bytes, 10);
+    write_window_release(&window);
+}
+
 static void a_chunk_placed_anew_before_any_acknowledgement_is_written_again(void **state)
 {
     struct write_window window;
@@ -458,6 +508,8 @@ int main(void)
         cmocka_unit_test(an_expired_lease_is_renewed_before_it_is_used),
         cmocka_unit_test(acknowledged_bytes_are_committed_under_a_version_that_descends),
         cmocka_unit_test(a_chunk_placed_anew_under_acknowledged_bytes_is_an_error),
+        cmocka_unit_test(a_chunk_truncated_under_acknowledged_bytes_is_an_error),
+        cmocka_unit_test(what_was_committed_is_not_committed_again_after_a_truncation),
         cmocka_unit_test(a_chunk_placed_anew_before_any_acknowledgement_is_written_again),
         cmocka_unit_test(servers_that_failed_may_come_back_when_nobody_else_is_left),
         cmocka_unit_test(a_final_error_stops_the_window),

@@ -387,9 +387,10 @@ static void dump_inode(struct world *world, const struct inode *inode, struct te
     for (uint32_t i = 0; i < attr.chunk_count; i++) {
         const struct chunk *chunk = ns_chunk_at(world->fx.ns, inode, i);
         if (chunk != NULL) {
-            text_add(text, "  chunk %u %" PRIu64 " v%u length=%u truncating=%u goal=%u refs=%u\n",
+            text_add(text,
+                     "  chunk %u %" PRIu64 " v%u length=%u truncating=%u cuts=%u goal=%u refs=%u\n",
                      i, chunk->handle, chunk->version, chunk->length_bytes, chunk->truncating,
-                     chunk->goal, chunk->references);
+                     chunk->cuts, chunk->goal, chunk->references);
             assert_ptr_equal(ns_chunk_owner(world->fx.ns, chunk), inode);
         }
     }
