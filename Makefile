@@ -40,6 +40,10 @@ CPPFLAGS += -D_GNU_SOURCE -DGFS_VERSION_TEXT='"$(VERSION)"' -I. -Iinclude -Icomm
 CFLAGS  += -std=gnu11 $(OPT) -fPIC -fvisibility=hidden -fno-omit-frame-pointer $(WARN) $(SAN_FLAGS)
 LDFLAGS += $(SAN_FLAGS)
 
+# One short line a step; V=1 shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-6s %s\n' $(1) $@)
+
 PROTOS    := $(wildcard include/proto/*.proto)
 PROTO_C   := $(PROTOS:include/proto/%.proto=$(BUILD)/proto/%.pb-c.c)
 PROTO_H   := $(PROTO_C:.c=.h)
@@ -82,14 +86,17 @@ deps:
 # ---- programs and libraries --------------------------------------------------------------------
 $(BUILD)/proto/%.pb-c.c $(BUILD)/proto/%.pb-c.h &: include/proto/%.proto | $(BUILD)/.deps-build
 	@mkdir -p $(@D)
-	$(PROTOCC) --proto_path=include/proto --c_out=$(BUILD)/proto $<
+	$(call say,PROTO)
+	$(Q)$(PROTOCC) --proto_path=include/proto --c_out=$(BUILD)/proto $<
 
 $(BUILD)/proto/%.pb-c.o: $(BUILD)/proto/%.pb-c.c
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c | $(PROTO_H)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(COMMON_A): $(COMMON_O) $(PROTO_O)
 $(MASTER_A): $(MASTER_O)
@@ -97,19 +104,22 @@ $(CS_A): $(CS_O)
 $(COMMON_A) $(MASTER_A) $(CS_A):
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)
+	$(Q)$(AR) rcs $@ $^
 
 # The library a user links holds what it needs of common/ too; only GFS_API symbols are visible.
 $(LIBGFS_A): $(CLIENT_O) $(COMMON_O) $(PROTO_O)
 	@mkdir -p $(@D)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(call say,AR)
+	$(Q)$(AR) rcs $@ $^
 
 $(LIBGFS_SO).0: $(LIBGFS_A)
-	$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libgfs.so.0 -Wl,--no-undefined -o $@ \
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -shared -Wl,-soname,libgfs.so.0 -Wl,--no-undefined -o $@ \
 	    -Wl,--whole-archive $(LIBGFS_A) -Wl,--no-whole-archive $(PKG_LIBS)
 $(LIBGFS_SO): $(LIBGFS_SO).0
-	ln -sf $(<F) $@
+	$(Q)ln -sf $(<F) $@
 
 $(BIN)/gfs-master: $(BUILD)/obj/master/main.o $(MASTER_A) $(COMMON_A)
 $(BIN)/gfs-chunkserver: $(BUILD)/obj/chunkserver/main.o $(CS_A) $(COMMON_A)
@@ -117,16 +127,17 @@ $(BIN)/gfsctl: $(GFSCTL_O) $(LIBGFS_A)
 $(BIN)/gfs-bench: $(BENCH_O) $(CS_A) $(LIBGFS_A)
 $(PROGS):
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
 # For use from the build directory; `make install` writes one of its own.
 pc = sed -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBDIR@|$(1)|' -e 's|@INCLUDEDIR@|$(2)|' $< > $@
 $(BUILD)/lib/pkgconfig/gfs.pc: client/gfs.pc.in Makefile
 	@mkdir -p $(@D)
-	$(call pc,$(abspath $(BUILD)/lib),$(abspath include))
+	$(Q)$(call pc,$(abspath $(BUILD)/lib),$(abspath include))
 $(BUILD)/install/gfs.pc: client/gfs.pc.in Makefile
 	@mkdir -p $(@D)
-	$(call pc,$(LIBDIR),$(PREFIX)/include/gfs)
+	$(Q)$(call pc,$(LIBDIR),$(PREFIX)/include/gfs)
 
 # ---- tests -------------------------------------------------------------------------------------
 UNIT_SRC  := $(wildcard tests/unit/test_*.c)
@@ -140,16 +151,19 @@ link_roles = $(CC) $(CFLAGS) $(LDFLAGS) $(1) -o $@ $(filter %.o,$^) \
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(ROLE_LIBS)
 	@mkdir -p $(@D)
-	$(call link_roles,,-lcmocka)
+	$(call say,LINK)
+	$(Q)$(call link_roles,,-lcmocka)
 $(UNIT_SRC:tests/unit/%.c=$(BUILD)/obj/tests/unit/%.o): | $(BUILD)/.deps-test
 
 # The same targets twice: with libFuzzer (CC=clang), and with a main that replays the corpus.
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(ROLE_LIBS)
 	@mkdir -p $(@D)
-	$(call link_roles,-fsanitize=fuzzer)
+	$(call say,LINK)
+	$(Q)$(call link_roles,-fsanitize=fuzzer)
 $(BUILD)/replay/%: $(BUILD)/obj/tests/fuzz/%.o $(BUILD)/obj/tests/fuzz/replay_main.o $(ROLE_LIBS)
 	@mkdir -p $(@D)
-	$(call link_roles)
+	$(call say,LINK)
+	$(Q)$(call link_roles)
 
 .PHONY: unit fuzzers replayers tests
 unit: $(UNIT_BIN)
@@ -186,7 +200,7 @@ test-tsan: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	    $(TSAN_SKIPS:%=--skip %)
 fuzz: $(BUILD)/.deps-build $(BUILD)/.deps-lint
 	@$(submake) $(FUZZ_FLAGS) fuzzers
-	@BUILD=build/fuzz $(PYTHON) tools/run_fuzz.py --seconds $(FUZZ_SECONDS)
+	@BUILD=$(BUILD)/fuzz $(PYTHON) tools/run_fuzz.py --seconds $(FUZZ_SECONDS)
 powercut: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	@$(submake) all
 	@BUILD=$(BUILD) $(PYTHON) tests/power/powercut.py --cuts $(CUTS)

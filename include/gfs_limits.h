@@ -14,10 +14,11 @@
 #define GFS_CHUNK_SIZE_MAX_BYTES     (1u << 30)
 #define GFS_CHUNK_SIZE_DEFAULT_BYTES (64u << 20)
 
-#define GFS_MESSAGE_MAX_BYTES (1u << 20) /* protobuf part of a frame */
-#define GFS_PAYLOAD_MAX_BYTES (4u << 20) /* raw part of a frame */
-#define GFS_MUTATION_MAX_BYTES (4u << 20) /* data of one write */
-#define GFS_READ_MAX_BYTES     (4u << 20) /* data of one read reply */
+#define GFS_MESSAGE_MAX_BYTES      (1u << 20)  /* protobuf part of a frame */
+#define GFS_PAYLOAD_MAX_BYTES      (4u << 20)  /* raw part of a frame */
+#define GFS_MUTATION_MAX_BYTES     (4u << 20)  /* data of one write */
+#define GFS_READ_MAX_BYTES         (4u << 20)  /* data of one read reply */
+#define GFS_WRITE_INLINE_MAX_BYTES (16u << 10) /* data that WRITE and APPLY carry themselves */
 
 #define GFS_NAME_MAX_BYTES 255u  /* one path component */
 #define GFS_PATH_MAX_BYTES 4096u /* a whole path */

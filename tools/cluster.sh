@@ -18,7 +18,7 @@ STOP_TIMEOUT_S=20
 is_running() {
     [ -f "$CLUSTER_DIR/$1.pid" ] || return 1
     pid=$(cat "$CLUSTER_DIR/$1.pid")
-    tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q -- "--data $CLUSTER_DIR/$1 "
+    { tr '\0' ' ' <"/proc/$pid/cmdline"; } 2>/dev/null | grep -q -- "--data $CLUSTER_DIR/$1 "
 }
 
 # start_daemon NAME PROGRAM [ARG...]: returns once it listens, its address in $addr.
