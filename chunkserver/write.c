@@ -1,6 +1,7 @@
 /*
  * write: the shell of the mutation core, on the control thread. Pushed data is pinned from the
- * order until the write is durable here and everywhere, and goes to the store in place.
+ * order until the write is durable here and everywhere, and goes to the store in place. Small data
+ * comes with the order itself and takes the same way through the push buffer.
  */
 #include <stddef.h>
 #include <stdio.h>
@@ -99,14 +100,24 @@ static void write_acked(void *arg, const struct rpc_answer *answer)
     cs_mutations_drain(cs);
 }
 
+static void payload_release(void *arg)
+{
+    buf_unref(arg);
+}
+
 static void write_send(struct chunkserver *cs, struct write_op *write)
 {
     const struct mutation_group *group = write->op.group;
+    const Gfs__WriteRequest *order = (const Gfs__WriteRequest *)write->request->msg;
+    struct buf *payload = write->request->payload;
     Gfs__ApplyRequest msg = GFS__APPLY_REQUEST__INIT;
     uint32_t timeout_ms = cs_time_left_ms(write->request);
 
     if (timeout_ms > cs->options->apply_timeout_ms)
         timeout_ms = (uint32_t)cs->options->apply_timeout_ms;
+    msg.first_block_bytes = order->first_block_bytes;
+    msg.crcs = order->crcs;
+    msg.n_crcs = order->n_crcs;
     msg.handle = write->op.handle;
     msg.version = write->op.version;
     msg.serial = write->op.serial;
@@ -116,7 +127,14 @@ static void write_send(struct chunkserver *cs, struct write_op *write)
     msg.data_id.len = sizeof write->data_id;
     for (uint32_t i = 0; i < group->count; i++) {
         struct rpc_call_args args = {.type = GFS_MSG_APPLY, .msg = &msg.base};
+        struct rpc_piece piece;
+        struct rpc_payload with = {.pieces = &piece, .piece_count = 1, .release = payload_release};
 
+        if (payload) {
+            piece = (struct rpc_piece){payload->data, payload->len_bytes};
+            with.arg = buf_ref(payload);
+            args.payload = &with;
+        }
         write->sends[i].write = write;
         write->sends[i].index = i;
         args.timeout_ms = timeout_ms;
@@ -203,14 +221,47 @@ static struct write_op *write_make(struct chunkserver *cs, struct rpc_request *t
     return write;
 }
 
-/* Finds the pushed data and checks that it is what the order says. */
-static enum gfs_err write_pin(struct write_op *write, ProtobufCBinaryData data_id)
-{
-    enum gfs_err err;
+/* What an order says of its data. */
+struct write_data {
+    ProtobufCBinaryData id;
+    uint32_t first_block_bytes; /* the rest: data that came along */
+    const uint32_t *crcs;
+    size_t crc_count;
+    size_t hops_left;
+};
 
-    if (data_id.len != sizeof write->data_id)
+/* Data that came with the order is put where pushed data would be. */
+static enum gfs_err write_keep_payload(struct write_op *write, const struct write_data *data)
+{
+    struct pushbuf_part part = {
+        .total_bytes = write->op.length_bytes,
+        .first_block_bytes = data->first_block_bytes,
+        .hops_left = (uint32_t)data->hops_left,
+        .crcs = data->crcs,
+        .crc_count = data->crc_count,
+        .buf = write->request->payload,
+    };
+
+    if (part.buf->len_bytes > GFS_WRITE_INLINE_MAX_BYTES || data->hops_left >= GFS_GOAL_MAX)
         return GFS_ERR_INVAL;
-    memcpy(write->data_id, data_id.data, sizeof write->data_id);
+    if (atomic_load(&write->cs->read_only))
+        return GFS_ERR_READ_ONLY;
+    memcpy(part.id, write->data_id, sizeof part.id);
+    return pushbuf_add(write->cs->pushbuf, &part, loop_now_ms());
+}
+
+/* Finds the data and checks that it is what the order says. */
+static enum gfs_err write_pin(struct write_op *write, const struct write_data *data)
+{
+    enum gfs_err err = GFS_OK;
+
+    if (data->id.len != sizeof write->data_id)
+        return GFS_ERR_INVAL;
+    memcpy(write->data_id, data->id.data, sizeof write->data_id);
+    if (write->request->payload)
+        err = write_keep_payload(write, data);
+    if (err != GFS_OK)
+        return err;
     err = pushbuf_pin(write->cs->pushbuf, write->data_id, loop_now_ms(), &write->data);
     if (err != GFS_OK)
         return err;
@@ -224,6 +275,11 @@ void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
 {
     const Gfs__WriteRequest *msg = (const Gfs__WriteRequest *)take_request->msg;
     struct write_op *write = write_make(cs, take_request);
+    const struct write_data data = {.id = msg->data_id,
+                                    .first_block_bytes = msg->first_block_bytes,
+                                    .crcs = msg->crcs,
+                                    .crc_count = msg->n_crcs,
+                                    .hops_left = msg->n_secondaries};
     enum gfs_err err;
 
     if (!write)
@@ -232,7 +288,7 @@ void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
     write->op.version = msg->version;
     write->op.offset_bytes = msg->offset;
     write->op.length_bytes = msg->length;
-    err = write_pin(write, msg->data_id);
+    err = write_pin(write, &data);
     if (err == GFS_OK)
         err = mutation_write(cs->mutations, &write->op, msg->secondaries, msg->n_secondaries,
                              loop_now_ms());
@@ -247,6 +303,10 @@ void cs_apply(struct chunkserver *cs, struct rpc_request *take_request)
 {
     const Gfs__ApplyRequest *msg = (const Gfs__ApplyRequest *)take_request->msg;
     struct write_op *write = write_make(cs, take_request);
+    const struct write_data data = {.id = msg->data_id,
+                                    .first_block_bytes = msg->first_block_bytes,
+                                    .crcs = msg->crcs,
+                                    .crc_count = msg->n_crcs};
     struct mutation_have have = {0};
     struct store_chunk chunk;
     enum gfs_err err;
@@ -263,7 +323,7 @@ void cs_apply(struct chunkserver *cs, struct rpc_request *take_request)
         have.version = chunk.version;
         have.serial = chunk.serial;
     }
-    err = write_pin(write, msg->data_id);
+    err = write_pin(write, &data);
     if (err == GFS_OK)
         err = mutation_apply(cs->mutations, &write->op, &have, loop_now_ms());
     if (err != GFS_OK)

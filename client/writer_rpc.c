@@ -183,8 +183,26 @@ static uint32_t part_bytes_at(uint32_t chunk_offset, uint32_t left_bytes)
     return bytes < left_bytes ? bytes : left_bytes;
 }
 
+static bool goes_inline(const struct writer_mutation *mutation)
+{
+    return mutation->core.length_bytes <= GFS_WRITE_INLINE_MAX_BYTES;
+}
+
+/* Little data goes with WRITE: nothing is pushed, half the messages are saved. */
+static void skip_push(struct writer *writer, struct writer_mutation *mutation)
+{
+    const struct write_result pushed = {.err = GFS_OK};
+    fs_make_id(writer->fs, mutation->id);
+    write_window_pushed(&writer->window, &mutation->core, mutation->core.attempt, &pushed,
+                        writer_moment(writer));
+}
+
 void writer_send_push(struct writer *writer, struct writer_mutation *mutation)
 {
+    if (goes_inline(mutation)) {
+        skip_push(writer, mutation);
+        return;
+    }
     const struct write_lease *lease = &mutation->core.chunk->lease;
     struct mutation_op *op = op_new(writer, mutation);
     if (op == NULL) {
@@ -259,6 +277,8 @@ void writer_send_write(struct writer *writer, struct writer_mutation *mutation)
     msg.data_id = (ProtobufCBinaryData){.len = FS_ID_BYTES, .data = mutation->id};
     msg.secondaries = secondaries;
     msg.n_secondaries = chunk->lease.replica_count - 1;
+    struct rpc_piece piece = {.data = mutation->data->data, .len_bytes = msg.length};
+    struct rpc_payload payload = {.pieces = &piece, .piece_count = 1, .release = push_release};
     struct rpc_call_args args = {
         .type = GFS_MSG_WRITE,
         .msg = &msg.base,
@@ -266,6 +286,13 @@ void writer_send_write(struct writer *writer, struct writer_mutation *mutation)
         .done = write_done,
         .arg = op,
     };
+    if (goes_inline(mutation)) {
+        msg.first_block_bytes = GFS_BLOCK_SIZE_BYTES - msg.offset % GFS_BLOCK_SIZE_BYTES;
+        msg.crcs = mutation->crcs;
+        msg.n_crcs = block_crc_count(msg.offset, msg.length);
+        payload.arg = buf_ref(mutation->data);
+        args.payload = &payload;
+    }
     rpc_client_call(writer->fs->rpc, op->addr, &args);
 }
 

@@ -296,10 +296,27 @@ static void apply(struct fake_chunk *chunk, int server, const Gfs__WriteRequest 
         chunk->length[server] = msg->offset + msg->length;
 }
 
+/* Data that came with the order. */
+static bool take_inline(struct rpc_request *request, const Gfs__WriteRequest *msg)
+{
+    if (request->payload == NULL)
+        return true;
+    uint32_t at = GFS_BLOCK_SIZE_BYTES - msg->first_block_bytes;
+    if (request->payload->len_bytes != msg->length || msg->length > GFS_WRITE_INLINE_MAX_BYTES ||
+        block_crc_verify(request->payload->data, at, msg->length, msg->crcs, msg->n_crcs) != GFS_OK)
+        return false;
+    memcpy(pushed(&msg->data_id, true), request->payload->data, msg->length);
+    return true;
+}
+
 static void on_write(int server, struct rpc_request *request)
 {
     const Gfs__WriteRequest *msg = (const void *)request->msg;
     struct fake_chunk *chunk = chunk_of(msg->handle);
+    if (!take_inline(request, msg)) {
+        rpc_reply_error(request, GFS_ERR_INVAL, 0, "bad data");
+        return;
+    }
     const uint8_t *data = pushed(&msg->data_id, false);
     char detail[RPC_DETAIL_MAX_BYTES] = "";
     enum gfs_err err = GFS_OK;
