@@ -146,9 +146,15 @@ static enum gfs_err part_verify(const struct pushbuf_part *part, size_t first)
     return GFS_OK;
 }
 
+/* The caller read its clock before it had the lock: the entry may be of a later time. */
+static uint64_t idle_ms(const struct pushbuf_data *entry, uint64_t now_ms)
+{
+    return now_ms > entry->used_ms ? now_ms - entry->used_ms : 0;
+}
+
 static void expire_old(struct pushbuf *pushbuf, uint64_t now_ms)
 {
-    while (pushbuf->lru && now_ms - pushbuf->lru->used_ms >= pushbuf->limits.expire_ms)
+    while (pushbuf->lru && idle_ms(pushbuf->lru, now_ms) >= pushbuf->limits.expire_ms)
         entry_evict(pushbuf, pushbuf->lru);
 }
 
@@ -198,7 +204,7 @@ static bool make_room(struct pushbuf *pushbuf, const struct pushbuf_part *part, 
     if (refused && part->offset_bytes > refused->offset_bytes)
         return false;
     while (pushbuf->bytes + part->total_bytes > room || pushbuf->entries >= limits->entries_max) {
-        if (!pushbuf->lru || now_ms - pushbuf->lru->used_ms < limits->evict_ms) {
+        if (!pushbuf->lru || idle_ms(pushbuf->lru, now_ms) < limits->evict_ms) {
             refused_note(pushbuf, part);
             return false;
         }

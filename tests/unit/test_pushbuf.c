@@ -323,6 +323,19 @@ static void parts_behind_a_refused_one_take_no_room(void **state)
     pushbuf_free(pushbuf);
 }
 
+/* The time is read before the lock is had: another thread's later time may be there first. */
+static void what_a_later_clock_put_in_is_not_old(void **state)
+{
+    struct pushbuf *pushbuf = pushbuf_new(&limits);
+    struct pushbuf_data *data;
+
+    assert_int_equal(add(pushbuf, 1, 0, 4 * MIB, 4 * MIB, 65536, 1001), GFS_OK);
+    assert_int_equal(add(pushbuf, 2, 0, 100, 100, 65536, 1000), GFS_ERR_BUSY);
+    assert_int_equal(pin(pushbuf, 1, 1000, &data), GFS_OK);
+    pushbuf_done(pushbuf, data);
+    pushbuf_free(pushbuf);
+}
+
 static void many_small_ones_are_bounded_by_number(void **state)
 {
     struct pushbuf *pushbuf = pushbuf_new(&limits);
@@ -348,6 +361,7 @@ int main(void)
         cmocka_unit_test(old_data_goes_without_need),
         cmocka_unit_test(the_end_of_a_chain_finds_room_when_its_beginning_does_not),
         cmocka_unit_test(parts_behind_a_refused_one_take_no_room),
+        cmocka_unit_test(what_a_later_clock_put_in_is_not_old),
         cmocka_unit_test(many_small_ones_are_bounded_by_number),
     };
 
