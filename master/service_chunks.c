@@ -272,6 +272,10 @@ static void ask(struct op *op, uint32_t failed_version)
     op->handle = chunk->handle;
     struct lease_chunk state;
     service_lease_chunk(service, chunk, op->exclude, op->exclude_count, &state);
+    if (service_awaits_replicas(service, &state, chunk->goal)) {
+        fail_lease(op, GFS_ERR_STARTING);
+        return;
+    }
     if (op->exclude_count > 0 && failed_version == 0) {
         failed_version = chunk->version;
     }

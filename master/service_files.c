@@ -302,10 +302,13 @@ static enum gfs_err check_truncate(struct op *op, const struct inode *inode, uin
     }
     struct lease_chunk state;
     service_lease_chunk(service, chunk, NULL, 0, &state);
+    if (service_awaits_replicas(service, &state, chunk->goal)) {
+        return GFS_ERR_STARTING;
+    }
     if (state.count == 0) {
         snprintf(op->detail, sizeof(op->detail), "chunk %016llx has no reachable replica",
                  (unsigned long long)chunk->handle);
-        return service_is_starting(service) ? GFS_ERR_STARTING : GFS_ERR_NO_REPLICA;
+        return GFS_ERR_NO_REPLICA;
     }
     return GFS_OK;
 }

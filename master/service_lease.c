@@ -401,3 +401,10 @@ bool service_is_starting(const struct service *service)
     uint64_t age_ms = loop_now_ms() - service->started_ms;
     return age_ms < service->parts.options->startup_wait_ms;
 }
+
+bool service_awaits_replicas(const struct service *service, const struct lease_chunk *chunk,
+                             uint32_t goal)
+{
+    return chunk->count < goal && service_is_starting(service) &&
+           !lease_is_live(service->leases, chunk->handle);
+}

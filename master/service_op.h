@@ -104,6 +104,9 @@ void service_fresh_begin(struct service *service, struct fresh *take_fresh, stru
 Gfs__Lease *op_make_lease(struct op *op, const struct lease_grant *grant);
 /* Chunkservers may still be about to report what they hold. */
 bool service_is_starting(const struct service *service);
+/* A new version made now would leave behind replicas that are about to be reported. */
+bool service_awaits_replicas(const struct service *service, const struct lease_chunk *chunk,
+                             uint32_t goal);
 void service_forget_link(struct service *service, struct rpc_conn *conn);
 
 /* ---- service_report.c ---- */

@@ -47,6 +47,24 @@ def test_a_master_killed_and_restarted_in_the_middle_of_get(cluster):
     get.communicate()
 
 
+def test_a_restarted_master_waits_for_replicas_before_it_changes_a_chunk(make_cluster):
+    cluster = make_cluster(master_options=["--startup-wait-ms", "20000"])
+    data = random_bytes(MIB)
+    cluster.put_bytes(data, "/f")
+    cluster.master.kill()
+    late = cluster.servers[2]
+    late.kill()
+    cluster.master.start()
+    cluster.wait_servers_up(2)
+    truncate = cluster.popen("truncate", "500000", "/f")
+    # Time enough for those that are there to report: the two would do for a new version.
+    wait_until(lambda: all(len(ok) == 2 for ok in cluster.replicas("/f")), "two replicas reported")
+    late.start()
+    assert truncate.wait(FINISH_S * SLOW) == 0
+    assert cluster.get_bytes("/f") == data[:500000]
+    cluster.wait_replicas_ok("/f", 3)
+
+
 def test_a_short_absence_of_the_master_is_waited_for(cluster):
     cluster.put_bytes(b"x", "/f")
     cluster.master.kill()
