@@ -290,32 +290,6 @@ static void answer_now(struct lease_table *table, const struct lease *lease,
     effect->grant.remaining_ms = (uint32_t)(lease->expires_ms - now_ms);
 }
 
-static bool has_member(const struct lease_chunk *chunk, uint16_t slot)
-{
-    for (uint8_t i = 0; i < chunk->count; i++) {
-        if (chunk->replicas[i] == slot) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* The same members at the same version can go on: the primary just needs more time. */
-static bool can_renew(const struct lease *lease, const struct lease_chunk *chunk,
-                      uint32_t failed_version)
-{
-    if (lease->state != LEASE_GRANTED || lease->version != chunk->version || chunk->cut ||
-        failed_version == lease->version || lease->count != chunk->count) {
-        return false;
-    }
-    for (uint8_t i = 0; i < lease->count; i++) {
-        if (!has_member(chunk, lease->members[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static void set_round(struct lease *lease, const struct lease_chunk *chunk)
 {
     lease->from_version = chunk->version;
@@ -349,19 +323,11 @@ enum gfs_err lease_ask(struct lease_table *table, const struct lease_chunk *chun
         return GFS_ERR_BUSY;
     }
     bool was_moving = lease_moving(lease);
-    bool renew = can_renew(lease, chunk, failed_version);
     lease_add_waiter(table, lease, waiter);
     if (was_moving) {
         return GFS_OK;
     }
     lease_leave_granted(table, lease);
-    if (renew) {
-        lease->rounds = 0;
-        lease->length_bytes = chunk->length_bytes;
-        lease->fresh = lease->fresh && chunk->length_bytes == 0;
-        start_grant(table, lease);
-        return GFS_OK;
-    }
     set_round(lease, chunk);
     start_raise(table, lease);
     return GFS_OK;

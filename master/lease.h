@@ -22,6 +22,9 @@
  *   remembered here; those of a master that was killed lie in an older epoch (the upper 20 bits,
  *   one epoch for each start). So a replica with a version above the journaled one took part in a
  *   round that granted nothing: it is as good as those at the journaled version.
+ * - A version is granted once. A lease that ran out is followed by a higher version with the same
+ *   members, not granted again: the primary may have forgotten that a write failed under it, and
+ *   its secondaries hold that write's serial, which it would give to another.
  * - Nobody is told of a version before it is durable at its replicas and at the master.
  * What can fail: no replica answers (NO_REPLICA), too many wait (BUSY); never the caller's state.
  */
