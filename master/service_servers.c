@@ -85,6 +85,8 @@ void service_register(struct service *service, struct rpc_request *take_request)
     if (!same_link) {
         rpc_conn_ref(claim.link);
         lease_server_down(service->leases, server->slot);
+        /* What was sent to it on the old connection gets no answer that counts. */
+        collect_server_down(service->collect, server->slot);
         service_sweep_drop(service, server->slot);
     }
     if (old != NULL) {
