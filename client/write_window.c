@@ -262,8 +262,8 @@ static void chunk_lost_lease(struct write_window *window, struct write_chunk *ch
                              const struct write_result *result, struct write_moment at)
 {
     uint64_t next_ms = chunk_backoff(window, chunk, result->err, result->hint_ms, at);
-    if (chunk->state == WRITE_CHUNK_LEASING)
-        return;
+    if (chunk->state == WRITE_CHUNK_LEASING || chunk->state == WRITE_CHUNK_PROBING)
+        return; /* an answer is to come: it sees to those blamed */
     chunk->state = WRITE_CHUNK_IDLE;
     chunk->wait_until_ms = chunk->tries > 1 ? next_ms : at.now_ms;
 }
@@ -391,9 +391,9 @@ void write_window_probed(struct write_window *window, struct write_chunk *chunk,
                          struct write_moment at)
 {
     assert(chunk->state == WRITE_CHUNK_PROBING);
-    if (silent == 0 && chunk->tries >= WRITE_PROBES_MAX)
+    if (silent == 0 && chunk->failed_count == 0 && chunk->tries >= WRITE_PROBES_MAX)
         silent = 1;
-    if (silent == 0) {
+    if (silent == 0 && chunk->failed_count == 0) {
         chunk->state = WRITE_CHUNK_READY;
         return;
     }

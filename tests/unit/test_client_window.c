@@ -346,6 +346,24 @@ static void an_expired_lease_is_renewed_before_it_is_used(void **state)
     write_window_release(&window);
 }
 
+static void a_server_blamed_during_a_probe_is_left_out_after_it(void **state)
+{
+    struct write_window window;
+    struct write_mutation m[2] = {mutation_of(0, MIB), mutation_of(MIB, MIB)};
+    struct write_chunk *chunk = leased(&window, m, 2);
+    struct write_result silence = {.err = GFS_ERR_TIMEOUT};
+    write_window_pushed(&window, &m[0], m[0].attempt, &silence, at(3));
+    assert_ptr_equal(expect(&window, 3, WRITE_EFFECT_PROBE).chunk, chunk);
+    struct write_result down = {.err = GFS_ERR_CONN, .blamed = 2};
+    write_window_pushed(&window, &m[1], m[1].attempt, &down, at(4));
+    expect_nothing(&window, 4); /* the answers to the probe are still to come */
+    write_window_probed(&window, chunk, 0, at(5));
+    assert_ptr_equal(expect(&window, 5, WRITE_EFFECT_LEASE).chunk, chunk);
+    assert_int_equal(chunk->failed_count, 1);
+    assert_int_equal(chunk->failed[0][0], 2);
+    write_window_release(&window);
+}
+
 static struct write_chunk *acked(struct write_window *window, struct write_mutation *m)
 {
     struct write_chunk *chunk = leased(window, m, 1);
@@ -506,6 +524,7 @@ int main(void)
         cmocka_unit_test(a_master_that_is_away_is_waited_for_until_the_timeout),
         cmocka_unit_test(progress_renews_the_time_a_chunk_has),
         cmocka_unit_test(an_expired_lease_is_renewed_before_it_is_used),
+        cmocka_unit_test(a_server_blamed_during_a_probe_is_left_out_after_it),
         cmocka_unit_test(acknowledged_bytes_are_committed_under_a_version_that_descends),
         cmocka_unit_test(a_chunk_placed_anew_under_acknowledged_bytes_is_an_error),
         cmocka_unit_test(a_chunk_truncated_under_acknowledged_bytes_is_an_error),
