@@ -154,12 +154,11 @@ void loop_free(struct loop *loop)
     free(loop);
 }
 
-void loop_run(struct loop *loop)
+/* The caller has set `running`. */
+static void loop_run_claimed(struct loop *loop)
 {
     const struct loop *outer = loop_of_this_thread;
-    bool was_running = atomic_exchange(&loop->running, true);
 
-    assert(!was_running);
     loop_of_this_thread = loop;
     loop_run_tasks(loop);
     while (!atomic_load(&loop->stopping))
@@ -168,6 +167,14 @@ void loop_run(struct loop *loop)
     loop_run_tasks(loop);
     loop_of_this_thread = outer;
     atomic_store(&loop->running, false);
+}
+
+void loop_run(struct loop *loop)
+{
+    bool was_running = atomic_exchange(&loop->running, true);
+
+    assert(!was_running);
+    loop_run_claimed(loop);
 }
 
 bool loop_turn(struct loop *loop)
@@ -190,7 +197,7 @@ static void *loop_thread(void *arg)
     struct loop *loop = arg;
 
     pthread_setname_np(pthread_self(), loop->name);
-    loop_run(loop);
+    loop_run_claimed(loop);
     return NULL;
 }
 
@@ -198,17 +205,23 @@ enum gfs_err loop_start(struct loop *loop)
 {
     static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
     sigset_t all, old;
+    bool was_running;
     int rc;
 
     assert(!loop->started);
+    /* Claimed for the thread before it runs: loop_turn must not come in between. */
+    was_running = atomic_exchange(&loop->running, true);
+    assert(!was_running);
     sigfillset(&all);
     for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++)
         sigdelset(&all, faults[i]);
     pthread_sigmask(SIG_BLOCK, &all, &old);
     rc = pthread_create(&loop->thread, NULL, loop_thread, loop);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc)
+    if (rc) {
+        atomic_store(&loop->running, false);
         return GFS_ERR_NO_MEMORY;
+    }
     loop->started = true;
     return GFS_OK;
 }

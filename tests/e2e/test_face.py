@@ -82,7 +82,7 @@ def test_wrong_usage_exits_2_without_asking_the_master(args):
     ("gfs-chunkserver", ["--master", "127.0.0.1:1"]),
     ("gfs-master", ["--data", "d", "--listen", "nonsense:port"]),
     ("gfs-chunkserver", ["--data", "d", "--master", "127.0.0.1:1", "--net-threads", "many"]),
-    ("gfs-chunkserver", ["--data", "d", "--master", "127.0.0.1:1", "--net-threads", "0"]),
+    ("gfs-chunkserver", ["--data", "d", "--master", "127.0.0.1:1", "--net-threads", "9999"]),
     ("gfs-master", ["--data", "d", "--config", "no-such-file"]),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else value)
 def test_a_daemon_refuses_bad_options(program, args, folder):

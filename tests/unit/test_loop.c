@@ -184,6 +184,16 @@ static void a_turn_runs_a_loop_that_nobody_runs(void **state)
     loop_free(NULL);
 }
 
+static void a_turn_leaves_a_started_loop_to_its_thread(void **state)
+{
+    for (int i = 0; i < 200; i++) {
+        assert_int_equal(loop_new("test", &loop), GFS_OK);
+        assert_int_equal(loop_start(loop), GFS_OK);
+        assert_false(loop_turn(loop)); /* the thread may not have begun */
+        loop_free(loop);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +203,7 @@ int main(void)
         cmocka_unit_test(signals_arrive_on_the_loop),
         cmocka_unit_test(loop_threads_leave_signals_to_the_program),
         cmocka_unit_test(a_turn_runs_a_loop_that_nobody_runs),
+        cmocka_unit_test(a_turn_leaves_a_started_loop_to_its_thread),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
