@@ -478,13 +478,20 @@ void mutation_local_done(struct mutation_core *core, struct mutation_op *op, enu
         op_finish(core, op);
 }
 
+/* The master went on to a higher version; or the secondary is whole and had no room, or no data
+ * any more: the next version, of the same members, begins anew. */
+static bool is_nobodys_fault(enum gfs_err err)
+{
+    return err == GFS_ERR_STALE_VERSION || err == GFS_ERR_BUSY || err == GFS_ERR_NO_DATA ||
+           err == GFS_ERR_NO_MEMORY;
+}
+
 void mutation_ack(struct mutation_core *core, struct mutation_op *op, uint32_t index,
                   enum gfs_err err)
 {
     assert(op->acks_pending > 0);
     op->acks_pending--;
-    if (err == GFS_ERR_STALE_VERSION) {
-        /* The master went on to a higher version: nobody's fault. */
+    if (is_nobodys_fault(err)) {
         op->fenced = true;
         session_break(core, op, err);
     } else if (err != GFS_OK) {

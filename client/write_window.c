@@ -83,6 +83,11 @@ bool write_window_crowded(const struct write_window *window, uint32_t chunk_inde
            chunk_find(window, chunk_index) == NULL && chunk_oldest_idle(window) == NULL;
 }
 
+uint32_t write_window_failed_version(const struct write_chunk *chunk)
+{
+    return chunk->failed_count > 0 || chunk->refusals > 0 ? chunk->lease.version : 0;
+}
+
 bool write_window_has_room(const struct write_window *window, uint32_t chunk_index)
 {
     return window->mutation_count < window->mutation_max &&
@@ -278,7 +283,8 @@ static void mutation_requeue(struct write_mutation *mutation)
 static void chunk_refused(struct write_window *window, struct write_chunk *chunk,
                           const struct write_result *result, struct write_moment at)
 {
-    if (++chunk->refusals >= WRITE_REFUSALS_MAX) {
+    /* Of the writes under way when a lease breaks each is refused: that is one refusal. */
+    if (chunk->state == WRITE_CHUNK_READY && ++chunk->refusals >= WRITE_REFUSALS_MAX) {
         chunk->refusals = 0;
         chunk_blame(chunk, 1);
     }
@@ -365,7 +371,6 @@ void write_window_leased(struct write_window *window, struct write_chunk *chunk,
     chunk->state = WRITE_CHUNK_READY;
     if (same)
         return;
-    chunk->refusals = 0;
     struct write_mutation *mutation;
     DL_FOREACH (window->mutations, mutation)
         if (mutation->chunk == chunk)

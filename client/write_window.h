@@ -157,6 +157,9 @@ enum gfs_err write_window_seed(struct write_window *window, uint32_t chunk_index
 bool write_window_next(struct write_window *window, uint64_t now_ms,
                        struct write_effect *ret_effect);
 
+/* For the LEASE effect: the version under which somebody failed, or the primary refused: the master
+ * is to make another, of the same members when nobody is to blame. 0: none. */
+uint32_t write_window_failed_version(const struct write_chunk *chunk);
 void write_window_leased(struct write_window *window, struct write_chunk *chunk,
                          const struct write_lease *lease, struct write_moment at);
 void write_window_lease_failed(struct write_window *window, struct write_chunk *chunk,

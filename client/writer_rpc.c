@@ -392,7 +392,7 @@ void writer_send_lease(struct writer *writer, struct write_chunk *chunk)
     msg.index = chunk->index;
     msg.failed = failed;
     msg.n_failed = chunk->failed_count;
-    msg.failed_version = chunk->failed_count > 0 ? chunk->lease.version : 0;
+    msg.failed_version = write_window_failed_version(chunk);
     uint32_t timeout_ms = writer->fs->opts.timeout_ms;
     struct rpc_call_args args = {
         .type = GFS_MSG_LEASE,

@@ -285,6 +285,31 @@ static void a_primary_that_keeps_refusing_is_blamed(void **state)
     write_window_release(&window);
 }
 
+static void a_broken_lease_asks_for_another_version_and_blames_nobody(void **state)
+{
+    struct write_window window;
+    struct write_mutation m[5];
+    for (uint32_t i = 0; i < 5; i++)
+        m[i] = mutation_of(i * MIB, MIB);
+    struct write_chunk *chunk = leased(&window, m, 5);
+    assert_int_equal(write_window_failed_version(chunk), 0);
+    struct write_result refused = {.err = GFS_ERR_STALE_VERSION};
+    for (int i = 0; i < 5; i++) {
+        write_window_pushed(&window, &m[i], m[i].attempt, &ok, at(3));
+        expect(&window, 3, WRITE_EFFECT_WRITE);
+    }
+    write_window_written(&window, &m[0], m[0].attempt, &refused, at(4));
+    expect(&window, 4, WRITE_EFFECT_LEASE);
+    assert_int_equal(write_window_failed_version(chunk), 1);
+    for (int i = 1; i < 5; i++)
+        write_window_written(&window, &m[i], m[i].attempt, &refused, at(5));
+    assert_int_equal(chunk->failed_count, 0);
+    struct write_lease next = lease_of(9, 2, 1, 3);
+    write_window_leased(&window, chunk, &next, at(6));
+    expect(&window, 6, WRITE_EFFECT_PUSH);
+    write_window_release(&window);
+}
+
 static void a_master_that_is_away_is_waited_for_until_the_timeout(void **state)
 {
     struct write_window window;
@@ -521,6 +546,7 @@ int main(void)
         cmocka_unit_test(silence_is_probed_and_only_the_silent_server_is_blamed),
         cmocka_unit_test(silence_of_nobody_ends_with_the_primary_blamed),
         cmocka_unit_test(a_primary_that_keeps_refusing_is_blamed),
+        cmocka_unit_test(a_broken_lease_asks_for_another_version_and_blames_nobody),
         cmocka_unit_test(a_master_that_is_away_is_waited_for_until_the_timeout),
         cmocka_unit_test(progress_renews_the_time_a_chunk_has),
         cmocka_unit_test(an_expired_lease_is_renewed_before_it_is_used),

@@ -217,6 +217,26 @@ static void a_failed_secondary_is_named_and_breaks_the_lease(void **state)
     assert_int_equal(mutation_leases_used(f->core, 0, 0, &(uint64_t){0}, 1), 0);
 }
 
+static void a_secondary_without_room_breaks_the_lease_and_is_not_named(void **state)
+{
+    struct fixture *f = *state;
+    enum gfs_err passing[] = {GFS_ERR_BUSY, GFS_ERR_NO_DATA, GFS_ERR_NO_MEMORY};
+
+    for (size_t i = 0; i < 3; i++) {
+        struct mutation_have at = {.exists = true, .version = VERSION + (uint32_t)i};
+
+        assert_int_equal(grant(f, at.version, false, &at), GFS_OK);
+        f->ops[0].version = f->ops[1].version = at.version;
+        begin_write(f, 0);
+        mutation_local_done(f->core, &f->ops[0], GFS_OK, 0);
+        mutation_ack(f->core, &f->ops[0], 0, GFS_OK);
+        mutation_ack(f->core, &f->ops[0], 1, passing[i]);
+        expect_finish(f, 0, GFS_ERR_STALE_VERSION);
+        assert_int_equal(f->ops[0].failed, 0);
+        assert_int_equal(write_at(f, 1, 0), GFS_ERR_NO_LEASE);
+    }
+}
+
 static void a_local_failure_is_our_own(void **state)
 {
     struct fixture *f = *state;
@@ -483,6 +503,7 @@ int main(void)
         TEST(only_the_first_write_makes_a_fresh_chunk),
         TEST(no_write_without_a_good_lease),
         TEST(a_failed_secondary_is_named_and_breaks_the_lease),
+        TEST(a_secondary_without_room_breaks_the_lease_and_is_not_named),
         TEST(a_local_failure_is_our_own),
         TEST(a_refused_submission_costs_no_serial),
         TEST(a_write_behind_a_refused_one_is_not_submitted),
