@@ -14,8 +14,11 @@ enum report_verdict report_judge(const struct report_chunk *chunk,
     if (replica->version < chunk->version) {
         return REPORT_STALE;
     }
-    if (replica->corrupt || replica->length_bytes < chunk->length_bytes) {
+    if (replica->corrupt) {
         return REPORT_CORRUPT;
+    }
+    if (replica->length_bytes < chunk->length_bytes) {
+        return chunk->leased ? REPORT_EARLY : REPORT_CORRUPT;
     }
     if (replica->version > chunk->version && replica->version >> LEASE_EPOCH_SHIFT > epoch) {
         return REPORT_BELIEVE;

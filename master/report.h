@@ -10,6 +10,7 @@
 struct report_chunk { /* as the master has it */
     bool known;
     bool released; /* no file holds it any more */
+    bool leased;   /* it may be written now */
     uint32_t version;
     uint32_t length_bytes; /* committed */
 };
@@ -27,6 +28,7 @@ enum report_verdict {
     REPORT_BELIEVE,  /* it knows a later version than this master can have given out: raise ours */
     REPORT_RELEASED, /* to be deleted with the other replicas */
     REPORT_UNKNOWN,  /* into quarantine */
+    REPORT_EARLY,    /* from before what was just committed: it says nothing */
 };
 
 /*

@@ -96,6 +96,7 @@ static enum report_verdict apply(struct service *service, uint16_t slot,
         known.released = chunk_released(chunk);
         known.version = chunk->version;
         known.length_bytes = known.released ? 0 : chunk->length_bytes;
+        known.leased = lease_is_live(service->leases, chunk->handle);
     }
     struct report_replica replica = {
         .version = state->version,
@@ -121,6 +122,8 @@ static enum report_verdict apply(struct service *service, uint16_t slot,
         break;
     case REPORT_UNKNOWN:
         collect_unknown(service->collect, slot, state->handle, loop_now_ms());
+        break;
+    case REPORT_EARLY:
         break;
     }
     return verdict;

@@ -112,6 +112,11 @@ static void reports_are_judged(void **state)
     assert_int_equal(report_judge(&chunk, &replica, epoch), REPORT_OK);
     replica.length_bytes = 99;
     assert_int_equal(report_judge(&chunk, &replica, epoch), REPORT_CORRUPT);
+    struct report_chunk leased = chunk;
+    leased.leased = true; /* written and committed while the report was under way */
+    assert_int_equal(report_judge(&leased, &replica, epoch), REPORT_EARLY);
+    replica.corrupt = true;
+    assert_int_equal(report_judge(&leased, &replica, epoch), REPORT_CORRUPT);
     replica.version = base;
     assert_int_equal(report_judge(&chunk, &replica, epoch), REPORT_STALE);
     replica = (struct report_replica){.version = base + 1, .length_bytes = 100, .corrupt = true};
