@@ -212,6 +212,7 @@ enum gfs_err service_new(const struct service_parts *parts, struct service **ret
     service->parts = *parts;
     service->random_state = parts->random_seed;
     service->started_ms = loop_now_ms();
+    service->started_wall_ms = service_wall_ms();
     service->max_handle = highest_handle(ns_chunkmap(parts->ns));
     changes_init(&service->changes);
     registry_init(&service->registry, options->heartbeat_ms * options->dead_missed);

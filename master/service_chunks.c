@@ -161,7 +161,7 @@ void service_chunks(struct service *service, struct rpc_request *take_request)
         op_fail(op, err, 0, NULL);
         return;
     }
-    ns_anonymous_touch(service->parts.ns, inode, service_wall_ms());
+    ns_anonymous_touch(service->parts.ns, inode, service_steady_ms(service));
     fill_chunks(op, inode, msg);
     op_finish(op);
 }
@@ -323,7 +323,7 @@ void service_lease(struct service *service, struct rpc_request *take_request)
         op_fail(op, err, 0, NULL);
         return;
     }
-    ns_anonymous_touch(service->parts.ns, inode, service_wall_ms());
+    ns_anonymous_touch(service->parts.ns, inode, service_steady_ms(service));
     ask(op, msg->failed_version);
 }
 

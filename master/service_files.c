@@ -67,6 +67,9 @@ static enum gfs_err make_file(struct op *op, const Gfs__CreateRequest *msg,
         err = ns_create(service->parts.ns, &args, service_wall_ms(), &service->changes, ret_inode,
                         ret_created);
     }
+    if (err == GFS_OK) {
+        ns_anonymous_touch(service->parts.ns, *ret_inode, service_steady_ms(service));
+    }
     return err;
 }
 
@@ -136,7 +139,7 @@ void service_commit(struct service *service, struct rpc_request *take_request)
     enum gfs_err err =
         chunks == NULL ? GFS_ERR_NO_MEMORY : ns_inode(service->parts.ns, msg->inode, &inode);
     if (err == GFS_OK) {
-        ns_anonymous_touch(service->parts.ns, inode, now_ms);
+        ns_anonymous_touch(service->parts.ns, inode, service_steady_ms(service));
         err = ns_commit(service->parts.ns, inode, msg->length, chunks, msg->n_chunks, now_ms,
                         &service->changes);
     }

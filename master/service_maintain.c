@@ -183,7 +183,7 @@ static void begin_collect(struct service *service)
 
 static void drop_anonymous(struct service *service)
 {
-    int64_t now_ms = service_wall_ms();
+    int64_t now_ms = service_steady_ms(service);
     int64_t ttl_ms = (int64_t)service->parts.options->anonymous_ttl_s * 1000;
     for (uint32_t i = 0; i < ANONYMOUS_SLICE; i++) {
         int64_t seen_ms;
@@ -193,7 +193,8 @@ static void drop_anonymous(struct service *service)
         }
         log_event(LOG_INFO, "anonymous_file_dropped", "inode=%llu",
                   (unsigned long long)inode_id(inode));
-        enum gfs_err err = ns_abandon(service->parts.ns, inode, now_ms, &service->changes);
+        enum gfs_err err =
+            ns_abandon(service->parts.ns, inode, service_wall_ms(), &service->changes);
         if (err != GFS_OK) {
             changes_clear(&service->changes);
             return;

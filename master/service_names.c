@@ -30,7 +30,7 @@ void service_lookup(struct service *service, struct rpc_request *take_request)
         op_set_attr(op, inode, attr);
         reply->attr = attr;
         op->reply = &reply->base;
-        ns_anonymous_touch(service->parts.ns, inode, service_wall_ms());
+        ns_anonymous_touch(service->parts.ns, inode, service_steady_ms(service));
     }
     op_finish(op);
 }

@@ -15,6 +15,11 @@ int64_t service_wall_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+int64_t service_steady_ms(const struct service *service)
+{
+    return service->started_wall_ms + (int64_t)(loop_now_ms() - service->started_ms);
+}
+
 void service_refuse(struct rpc_request *take_request, enum gfs_err err, const char *detail)
 {
     uint32_t retry_ms = gfs_err_class(err) == GFS_ERR_CLASS_RETRY ? SERVICE_RETRY_MS : 0;

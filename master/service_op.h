@@ -30,6 +30,7 @@ struct service {
     struct changes changes; /* of the request at hand; empty between requests */
     uint64_t random_state;
     uint64_t started_ms;
+    int64_t started_wall_ms;
     uint64_t max_handle; /* highest handle seen */
     uint32_t op_count;
     bool stopping;
@@ -86,6 +87,8 @@ void service_refuse(struct rpc_request *take_request, enum gfs_err err, const ch
 bool service_is_full(struct service *service, struct rpc_request *take_request);
 void op_set_attr(struct op *op, const struct inode *inode, Gfs__Attr *ret_attr);
 int64_t service_wall_ms(void);
+/* Wall time as of the start, and on from there without steps: for how long a file is silent. */
+int64_t service_steady_ms(const struct service *service);
 ProtobufCBinaryData op_copy(struct op *op, const void *data, size_t len_bytes);
 
 /* ---- service_lease.c: effects, and fresh chunks ---- */
