@@ -113,6 +113,7 @@ struct store {
     size_t record_count;
     struct store_crowd crowded[STORE_CROWDED_MAX];
     size_t crowded_count;
+    bool gathers; /* the last batch was small and shared */
 
     /* the keeper's: free space, watermark, compaction */
     pthread_t keeper;

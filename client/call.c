@@ -5,6 +5,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "clock.h"
 #include "failure.h"
 #include "retry.h"
 
@@ -46,9 +47,7 @@ ProtobufCBinaryData call_bytes(const char *text)
 
 void call_sleep_ms(uint32_t ms)
 {
-    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000L};
-    while (nanosleep(&left, &left) != 0)
-        ;
+    clock_sleep_us((uint64_t)ms * 1000);
 }
 
 /* ---- one call ------------------------------------------------------------------------------ */

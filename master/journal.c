@@ -4,11 +4,15 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "clock.h"
 #include "loop.h"
 
 #define JOURNAL_QUEUE_MAX        65536u
 #define JOURNAL_QUEUE_MAX_BYTES  (64u << 20)
 #define JOURNAL_COMMIT_MAX_BYTES (4u << 20)
+/* After a small commit that was not alone the next one waits a moment for company: fewer syncs. */
+#define JOURNAL_GATHER_US    1000u
+#define JOURNAL_GATHER_BYTES (64u << 10)
 
 struct journal_entry {
     struct changes changes;
@@ -52,6 +56,7 @@ struct journal {
 
     /* Journal's thread. */
     const struct changes **batch;
+    bool gathers;
 };
 
 /* ---- journal thread ------------------------------------------------------------------------ */
@@ -101,14 +106,25 @@ static void journal_post_wake(struct journal *journal)
     }
 }
 
+/* Under the lock, which it gives up meanwhile. */
+static void journal_await_work(struct journal *journal)
+{
+    while (journal->first == NULL && !journal->stopping) {
+        pthread_cond_wait(&journal->work, &journal->lock);
+    }
+    if (journal->gathers && !journal->stopping) {
+        pthread_mutex_unlock(&journal->lock);
+        clock_sleep_us(JOURNAL_GATHER_US);
+        pthread_mutex_lock(&journal->lock);
+    }
+}
+
 static void *journal_run(void *arg)
 {
     struct journal *journal = arg;
     pthread_mutex_lock(&journal->lock);
     for (;;) {
-        while (journal->first == NULL && !journal->stopping) {
-            pthread_cond_wait(&journal->work, &journal->lock);
-        }
+        journal_await_work(journal);
         if (journal->first == NULL || journal->error != GFS_OK) {
             break;
         }
@@ -116,6 +132,7 @@ static void *journal_run(void *arg)
         uint64_t bytes;
         struct journal_entry *entries = journal_cut(journal, &count, &bytes);
         pthread_mutex_unlock(&journal->lock);
+        journal->gathers = count > 1 && bytes < JOURNAL_GATHER_BYTES;
         enum gfs_err err = journal->backend.commit(journal->backend.arg, journal->batch, count);
         journal_free_entries(entries);
         pthread_mutex_lock(&journal->lock);
