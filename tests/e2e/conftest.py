@@ -14,6 +14,10 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import Cluster  # noqa: E402
 from waiting import SLOW  # noqa: E402
 
+# A shell's background jobs ignore SIGINT and so would all that we start; what is handled here, the
+# programs under test get with its default action.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 TEST_TIMEOUT_S = 90
 ROOT_ONLY = "needs root (mounts): run the tests as root"
 

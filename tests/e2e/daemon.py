@@ -21,6 +21,16 @@ def tail(path, lines=15):
         return ""
 
 
+def stacks(pid):
+    """Where every thread of a process stands, if gdb is there to tell."""
+    try:
+        done = subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all bt 12"],
+                              capture_output=True, text=True, timeout=60)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return ""
+    return "\n".join(line for line in done.stdout.splitlines() if line.startswith(("#", "Thread")))
+
+
 class Daemon:
     """Its data, stdout and log are folder/NAME, folder/NAME.out and folder/NAME.log."""
 
@@ -103,9 +113,10 @@ class Daemon:
         try:
             return self.proc.wait(STOP_TIMEOUT_S * SLOW)
         except subprocess.TimeoutExpired:
+            where = stacks(self.pid)
             self.proc.kill()
             self.proc.wait()
-            raise AssertionError(f"{self.name} did not end:\n{self.log()}") from None
+            raise AssertionError(f"{self.name} did not end:\n{self.log()}\n{where}") from None
 
     def restart(self):
         self.kill()

@@ -46,7 +46,10 @@ def test_a_local_file_that_shrinks_during_put(cluster, folder):
     fd_dir = f"/proc/{put.pid}/fd"
 
     def is_open():
-        return local in [os.readlink(os.path.join(fd_dir, fd)) for fd in os.listdir(fd_dir)]
+        try:
+            return local in [os.readlink(os.path.join(fd_dir, fd)) for fd in os.listdir(fd_dir)]
+        except FileNotFoundError:  # one was closed while we looked
+            return False
     wait_until(is_open, "put opened the file")
     os.truncate(local, 1000)
     err = put.communicate(timeout=60 * SLOW)[1].decode()
