@@ -124,6 +124,7 @@ static int run(struct main_state *state)
     }
     log_start(state);
     daemon_ready(rpc_server_addr(state->cs->server));
+    daemon_let_signals();
     loop_run(state->signals);
     exit_code = chunkserver_exit_code(state->cs);
     if (atomic_load(&state->cs->in_service) > 0) {
@@ -141,6 +142,7 @@ int main(int argc, char **argv)
 
     tune_malloc();
     signal(SIGPIPE, SIG_IGN);
+    daemon_hold_signals();
     state.dir.lock_fd = -1;
     switch (config_parse(&cs_options_program, argc, argv, &state.options)) {
     case CONFIG_EXIT_OK:

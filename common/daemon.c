@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,6 +280,26 @@ void daemon_dir_release(struct daemon_dir *dir)
     if (dir->lock_fd >= 0)
         close(dir->lock_fd);
     dir->lock_fd = -1;
+}
+
+static void mask_signals(int how)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    pthread_sigmask(how, &set, NULL);
+}
+
+void daemon_hold_signals(void)
+{
+    mask_signals(SIG_BLOCK);
+}
+
+void daemon_let_signals(void)
+{
+    mask_signals(SIG_UNBLOCK);
 }
 
 void daemon_ready(const char *addr)

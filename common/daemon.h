@@ -31,6 +31,11 @@ enum gfs_err daemon_dir_open(struct daemon_dir *dir, const char *path, const cha
 enum gfs_err daemon_dir_stamp(struct daemon_dir *dir, const char *role) GFS_MUST_CHECK;
 void daemon_dir_release(struct daemon_dir *dir);
 
+/* Signals are the main thread's alone: held back before any other thread is made, and let in when
+ * the main loop is about to run. A library's thread (LevelDB's) inherits the block. */
+void daemon_hold_signals(void);
+void daemon_let_signals(void);
+
 /* sd_notify READY=1 and the line "listening on ADDR:PORT" on stdout, flushed. */
 void daemon_ready(const char *addr);
 void daemon_stopping(void);

@@ -307,6 +307,7 @@ static void on_signal(int signo, void *arg)
 static bool start_loop(struct master *master)
 {
     signal(SIGPIPE, SIG_IGN);
+    daemon_hold_signals();
     enum gfs_err err = loop_new("meta", &master->loop);
     if (err == GFS_OK) {
         err = loop_on_signal(master->loop, SIGTERM, on_signal, master);
@@ -354,6 +355,7 @@ static bool run(struct master *master)
     log_event(LOG_INFO, "serving", "addr=%s version=" GFS_VERSION_TEXT " %s",
               rpc_server_addr(master->server), text);
     daemon_ready(rpc_server_addr(master->server));
+    daemon_let_signals();
     loop_run(master->loop);
     return !master->failed;
 }
