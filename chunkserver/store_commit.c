@@ -19,7 +19,7 @@
 /* What a record counts for the watermark beside its data, so that replay is bounded in records. */
 #define STORE_RECORD_WEIGHT_BYTES 1024
 /* After a small batch that was not alone the next one waits a moment for company: fewer syncs. */
-#define STORE_GATHER_US    1000u
+#define STORE_GATHER_US    500u
 #define STORE_GATHER_BYTES (128u << 10)
 
 void store_counters_refresh(struct store *store)

@@ -11,7 +11,7 @@
 #define JOURNAL_QUEUE_MAX_BYTES  (64u << 20)
 #define JOURNAL_COMMIT_MAX_BYTES (4u << 20)
 /* After a small commit that was not alone the next one waits a moment for company: fewer syncs. */
-#define JOURNAL_GATHER_US    1000u
+#define JOURNAL_GATHER_US    500u
 #define JOURNAL_GATHER_BYTES (64u << 10)
 
 struct journal_entry {
