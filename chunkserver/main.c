@@ -31,19 +31,6 @@ static void tune_malloc(void)
     mallopt(M_ARENA_MAX, MAIN_ARENAS);
 }
 
-static bool set_log_level(const char *name)
-{
-    static const char *const names[] = {"debug", "info", "warn", "error"};
-
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(name, names[i]) == 0) {
-            log_set_level((enum log_level)i);
-            return true;
-        }
-    }
-    return false;
-}
-
 static enum gfs_err load_delays(struct main_state *state)
 {
     const struct cs_options *options = &state->options;
@@ -152,7 +139,7 @@ int main(int argc, char **argv)
     case CONFIG_RUN:
         break;
     }
-    if (!set_log_level(state.options.log_level)) {
+    if (!log_set_level_name(state.options.log_level)) {
         fprintf(stderr, "gfs-chunkserver: --log-level: debug, info, warn or error\n");
         return 2;
     }

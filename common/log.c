@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -11,14 +12,26 @@
 
 static atomic_int log_least = LOG_INFO;
 
+static const char *const log_names[] = {"debug", "info", "warn", "error"}; /* by level */
+
 void log_set_level(enum log_level level)
 {
     atomic_store(&log_least, (int)level);
 }
 
+bool log_set_level_name(const char *name)
+{
+    for (size_t i = 0; i < sizeof(log_names) / sizeof(log_names[0]); i++) {
+        if (strcmp(name, log_names[i]) == 0) {
+            log_set_level((enum log_level)i);
+            return true;
+        }
+    }
+    return false;
+}
+
 static size_t log_head(char *line, size_t line_bytes, enum log_level level, const char *event)
 {
-    static const char *const names[] = {"debug", "info", "warn", "error"};
     struct timespec now;
     struct tm utc;
     size_t len;
@@ -28,7 +41,7 @@ static size_t log_head(char *line, size_t line_bytes, enum log_level level, cons
     gmtime_r(&now.tv_sec, &utc);
     len = strftime(line, line_bytes, "%Y-%m-%dT%H:%M:%S", &utc);
     more = snprintf(line + len, line_bytes - len, ".%03dZ level=%s event=%s",
-                    (int)(now.tv_nsec / 1000000), names[level], event);
+                    (int)(now.tv_nsec / 1000000), log_names[level], event);
     if (more > 0)
         len += (size_t)more;
     return len < line_bytes ? len : line_bytes - 1;

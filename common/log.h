@@ -6,9 +6,13 @@
 #ifndef COMMON_LOG_H
 #define COMMON_LOG_H
 
+#include <stdbool.h>
+
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 void log_set_level(enum log_level level);
+/* By its name: debug, info, warn or error. False: no such level, nothing changed. */
+bool log_set_level_name(const char *name);
 /* fmt gives space-separated key=value pairs; a value that may hold spaces is written with %s inside
  * quotes by the caller: log_event(LOG_INFO, "put", "path=\"%s\" bytes=%llu", ...). Control bytes
  * are replaced. */

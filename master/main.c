@@ -65,15 +65,11 @@ static bool complain(const char *what, enum gfs_err err, const char *detail)
 
 static bool set_log_level(const char *text)
 {
-    static const char *const NAMES[] = {"debug", "info", "warn", "error"};
-    for (int i = 0; i < 4; i++) {
-        if (strcmp(text, NAMES[i]) == 0) {
-            log_set_level((enum log_level)i);
-            return true;
-        }
+    bool known = log_set_level_name(text);
+    if (!known) {
+        fprintf(stderr, "gfs-master: --log-level: %s is not debug, info, warn or error\n", text);
     }
-    fprintf(stderr, "gfs-master: --log-level: %s is not debug, info, warn or error\n", text);
-    return false;
+    return known;
 }
 
 /* ---- the data directory -------------------------------------------------------------------- */

@@ -67,6 +67,21 @@ static void lines_below_the_level_are_left_out(void **state)
     assert_non_null(strstr(text, "event=seen x=1\n"));
 }
 
+static void a_level_is_set_by_its_name(void **state)
+{
+    char text[4096];
+
+    capture();
+    assert_true(log_set_level_name("error"));
+    assert_false(log_set_level_name("verbose"));
+    log_event(LOG_WARN, "unseen", "x=1");
+    assert_true(log_set_level_name("info"));
+    log_event(LOG_INFO, "seen", "x=1");
+    captured(text, sizeof(text));
+    assert_null(strstr(text, "unseen"));
+    assert_non_null(strstr(text, "level=info event=seen x=1\n"));
+}
+
 static void a_value_cannot_forge_a_second_line(void **state)
 {
     char text[4096];
@@ -96,6 +111,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_has_time_level_event_and_pairs),
         cmocka_unit_test(lines_below_the_level_are_left_out),
+        cmocka_unit_test(a_level_is_set_by_its_name),
         cmocka_unit_test(a_value_cannot_forge_a_second_line),
         cmocka_unit_test(long_lines_are_cut),
     };
