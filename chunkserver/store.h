@@ -31,6 +31,7 @@ struct store_options {
     uint64_t data_db_max_bytes;  /* a data database is sealed at this size. 0: 4 GiB */
     uint64_t write_buffer_bytes; /* LevelDB's, of a data database. 0: 64 MiB */
     uint64_t free_min_bytes;     /* below this much free space the store is read-only. 0: 1 GiB */
+    uint64_t unsettled_ms;       /* see store_chunk. 0: 10 s */
     bool sync;                   /* false only in the power-cut rig, to show what is lost */
 };
 
@@ -40,6 +41,10 @@ struct store_chunk {
     uint32_t length_bytes;
     uint64_t serial; /* of the last mutation */
     bool corrupt;    /* a record of it is known to be gone or bad */
+    bool appended;   /* it has an append window */
+    /* Since the open: written within unsettled_ms before the crash or stop, and no version set
+     * since. Whether every replica has those mutations is not known. */
+    bool unsettled;
 };
 
 struct store_stat {
@@ -57,6 +62,23 @@ enum store_op {
     STORE_OP_WRITE,       /* data; creates the chunk at `version` when `create` */
     STORE_OP_SET_VERSION, /* version, with `truncate` also the length; creates when `create` */
     STORE_OP_DELETE,
+    STORE_OP_SEAL,   /* length_bytes becomes the chunk's length, the new bytes are zeros; serial */
+    STORE_OP_REPAIR, /* whole blocks (the last may be short) are replaced; the rest stays as it is
+                      */
+    /* Ends a repair: serial and length_bytes (what is behind it is cut) are taken over, the append
+     * window is `window`, and the chunk is not corrupt any more. */
+    STORE_OP_ADOPT,
+    /* Makes the chunk at `version` of all of `source`, which must be at from_version: index entries
+     * and append window, no data. There already, copied from it, at `version`: OK. */
+    STORE_OP_COPY,
+};
+
+/* An append that the chunk knows: a retry of it gets the same offset. */
+struct store_append {
+    uint64_t producer;
+    uint64_t sequence;
+    uint32_t offset_bytes;
+    uint32_t length_bytes;
 };
 
 /* One block's worth of a write: pieces never cross a 64 KiB block boundary of the chunk. */
@@ -76,8 +98,14 @@ struct store_mutation {
     uint64_t handle;
     uint32_t version;      /* WRITE: must equal the chunk's version, else STALE_VERSION */
     uint32_t from_version; /* SET_VERSION: the version it must have (or already `version`) */
-    uint64_t serial;       /* WRITE */
-    bool create;           /* the chunk may be missing: it is made */
+    uint64_t serial;       /* WRITE, SEAL, ADOPT */
+    uint64_t
+        producer; /* WRITE: of an append, 0: none. Kept in the chunk's append window with the */
+    uint64_t sequence; /* data, in one commit; of a producer the last GFS_APPEND_WINDOW are kept */
+    uint64_t source;   /* COPY: the handle it is made of */
+    const struct store_append *window; /* ADOPT */
+    size_t window_count;
+    bool create; /* the chunk may be missing: it is made */
     bool truncate;
     uint32_t offset_bytes; /* WRITE: in the chunk */
     uint32_t length_bytes; /* WRITE: sum of the pieces; truncate: new length */
@@ -136,5 +164,28 @@ enum gfs_err store_sync(struct store *store) GFS_MUST_CHECK;
 /* Copies a chunk's index entries to a new handle (no data moves): for snapshots. Blocks. */
 enum gfs_err store_copy(struct store *store, uint64_t from_handle, uint64_t to_handle,
                         uint32_t to_version) GFS_MUST_CHECK;
+
+/* The append window of a chunk, at most GFS_APPEND_ENTRIES_MAX entries, by producer and sequence.
+ * *ret_entries is malloc'd, NULL when there are none. Blocks: storage threads only. NO_CHUNK. */
+enum gfs_err store_window(struct store *store, uint64_t handle, struct store_append **ret_entries,
+                          size_t *ret_count) GFS_MUST_CHECK;
+
+struct store_digest {
+    struct store_chunk chunk;
+    uint32_t first_block;
+    uint32_t count;
+    uint32_t bad_block; /* with CORRUPT: the first one */
+    uint32_t *crcs; /* malloc'd: of each block's bytes below the chunk's length, holes as zeros */
+};
+/*
+ * CRC-32C of each block from first_block, at most count (0: all), of a chunk of at least
+ * min_version. From the records where a block is stored whole, else read. verify: every byte is
+ * read and checked. CORRUPT: a block's record is gone or bad; the chunk is then marked corrupt and
+ * ret_digest->bad_block set, crcs NULL. Without verify a bad block that would have to be read gets
+ * the CRC ~0 and is no error. Blocks: storage threads only.
+ */
+enum gfs_err store_digest(struct store *store, uint64_t handle, uint32_t min_version,
+                          uint32_t first_block, uint32_t count, bool verify,
+                          struct store_digest *ret_digest) GFS_MUST_CHECK;
 
 #endif

@@ -237,6 +237,8 @@ enum gfs_err store_stage_item(struct store *store, struct store_item *item)
             return stage_set_version(store, item);
         case STORE_OP_DELETE:
             return stage_delete(store, item);
+        default:
+            break;
         }
         item->err = GFS_ERR_INVAL;
         return GFS_OK;

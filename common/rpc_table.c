@@ -58,6 +58,22 @@
 #define RPC_TABLE_ApplyRequest &gfs__apply_request__descriptor
 #define RPC_TABLE_ReadRequest &gfs__read_request__descriptor
 #define RPC_TABLE_ReadReply &gfs__read_reply__descriptor
+#define RPC_TABLE_SnapshotRequest &gfs__snapshot_request__descriptor
+#define RPC_TABLE_WaitRequest &gfs__wait_request__descriptor
+#define RPC_TABLE_WaitReply &gfs__wait_reply__descriptor
+#define RPC_TABLE_AppendedRequest &gfs__appended_request__descriptor
+#define RPC_TABLE_AppendedReply &gfs__appended_reply__descriptor
+#define RPC_TABLE_SyncChunkRequest &gfs__sync_chunk_request__descriptor
+#define RPC_TABLE_SyncChunkReply &gfs__sync_chunk_reply__descriptor
+#define RPC_TABLE_CopyChunkRequest &gfs__copy_chunk_request__descriptor
+#define RPC_TABLE_CopyChunkReply &gfs__copy_chunk_reply__descriptor
+#define RPC_TABLE_AppendRequest &gfs__append_request__descriptor
+#define RPC_TABLE_AppendReply &gfs__append_reply__descriptor
+#define RPC_TABLE_SettleRequest &gfs__settle_request__descriptor
+#define RPC_TABLE_DigestRequest &gfs__digest_request__descriptor
+#define RPC_TABLE_DigestReply &gfs__digest_reply__descriptor
+#define RPC_TABLE_ScrubRequest &gfs__scrub_request__descriptor
+#define RPC_TABLE_ScrubReply &gfs__scrub_reply__descriptor
 /* clang-format on */
 
 static const struct rpc_type rpc_table[RPC_TABLE_SIZE] = {

@@ -38,6 +38,14 @@ struct gfs_options {
     uint32_t request_bytes; /* of one data request: a power of two, 64 KiB to 4 MiB; 1 MiB */
     uint32_t
         server_timeout_ms; /* when a silent chunkserver is given up for another, default 5000 */
+    const char *rack; /* of this host, to push to near servers first; NULL: $GFS_RACK, or none */
+    /*
+     * Every read asks the master where the chunk is: reads and writes of a region are then
+     * linearizable. Without it what the master said is believed for a second, and a reader that is
+     * still connected to a chunkserver which the master has cut out may for that long read what the
+     * bytes were before.
+     */
+    bool fresh_reads;
 };
 
 enum gfs_type {
@@ -229,6 +237,68 @@ GFS_API enum gfs_err gfs_set_mtime(struct gfs *fs, const char *path,
  */
 GFS_API enum gfs_err gfs_set_goal(struct gfs *fs, const char *path, uint32_t goal, bool recursive,
                                   uint64_t *ret_changed) GFS_MUST_CHECK;
+/*
+ * A copy of a file, or of a directory with all below it, at `to`, which must not exist: EXISTS;
+ * inside `from`: LOOP. Instant: the chunks are shared until either side writes to them, and then
+ * index entries are copied, not data. What gfs_sync acknowledged before is in it (GFS paper 3.4).
+ */
+GFS_API enum gfs_err gfs_snapshot(struct gfs *fs, const char *from, const char *to) GFS_MUST_CHECK;
+
+/* ---- records (GFS paper 3.3, but exactly once) ---- */
+/*
+ * Appends a record, atomically, at an offset that the service chooses: any number of producers may
+ * append to one file. Retries inside are recognized: each record is in the file once. When it
+ * returns GFS_OK the record is on stable storage of every replica counted and visible to every
+ * reader. *ret_offset (may be NULL) is where the record begins: gfs_read_record takes it. TOO_LARGE
+ * above gfs_record_max. After any other error the record may or may not be in the file, once.
+ * The file is open for WRITE, not ATOMIC. Thread-safe; appends of one `file` are done in turn.
+ */
+GFS_API enum gfs_err gfs_append(struct gfs_file *file, const void *record, size_t len_bytes,
+                                uint64_t *ret_offset) GFS_MUST_CHECK;
+struct gfs_record {
+    const void *data;
+    size_t len_bytes;
+};
+/* gfs_append of many, with several in flight; in no promised order. ret_offsets may be NULL. On an
+ * error any of them may or may not be in the file; *ret_done (may be NULL) of the first are. */
+GFS_API enum gfs_err gfs_append_many(struct gfs_file *file, const struct gfs_record *records,
+                                     size_t count, uint64_t *ret_offsets,
+                                     size_t *ret_done) GFS_MUST_CHECK;
+/* The largest record the file takes: a quarter of a chunk, 16 MiB at most, less its header. */
+GFS_API size_t gfs_record_max(const struct gfs_file *file);
+/*
+ * Reads the record at *offset, or the next one behind padding, into a buffer of the library that is
+ * valid until the file's next gfs_read_record; *offset moves behind it. At the end of the file
+ * *ret_record is NULL. BAD_RECORD: bytes that are neither record nor padding: the file was not
+ * (only) appended to, or *offset is not where a record begins. One thread at a time a file.
+ */
+GFS_API enum gfs_err gfs_read_record(struct gfs_file *file, uint64_t *offset,
+                                     const void **ret_record, size_t *ret_len_bytes) GFS_MUST_CHECK;
+/*
+ * Waits, without polling, until the file is longer than `offset`, at most timeout_ms. *ret_size is
+ * its size then. TIMEOUT: it is not. STALE_HANDLE: it was removed.
+ */
+GFS_API enum gfs_err gfs_wait(struct gfs_file *file, uint64_t offset, uint32_t timeout_ms,
+                              uint64_t *ret_size_bytes) GFS_MUST_CHECK;
+
+/* CRC-32C of a whole file from the block CRCs that its replicas keep: no data is moved. */
+GFS_API enum gfs_err gfs_checksum(struct gfs *fs, const char *path, uint32_t *ret_crc,
+                                  uint64_t *ret_size_bytes) GFS_MUST_CHECK;
+struct gfs_scrub {
+    bool running;
+    uint64_t chunks; /* to check in this pass */
+    uint64_t chunks_done;
+    uint64_t bytes_done;
+    uint64_t bad_chunks; /* found in this pass; their repair has begun */
+    uint64_t passes;     /* ended since the server started */
+};
+/* Starts (start) a scrub of all chunks of the chunkserver at "host:port", or asks how it stands. */
+GFS_API enum gfs_err gfs_scrub_server(struct gfs *fs, const char *server, bool start,
+                                      struct gfs_scrub *ret_scrub) GFS_MUST_CHECK;
+/* Has every replica of every chunk of a file read and checked now. *ret_bad: replicas that were
+ * found bad, and reported so that they are repaired. */
+GFS_API enum gfs_err gfs_scrub_file(struct gfs *fs, const char *path, uint64_t *ret_replicas,
+                                    uint64_t *ret_bad) GFS_MUST_CHECK;
 GFS_API enum gfs_err gfs_statfs(struct gfs *fs, struct gfs_statfs *ret_statfs) GFS_MUST_CHECK;
 
 /*

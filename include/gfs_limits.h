@@ -20,6 +20,13 @@
 #define GFS_READ_MAX_BYTES         (4u << 20)  /* data of one read reply */
 #define GFS_WRITE_INLINE_MAX_BYTES (16u << 10) /* data that WRITE and APPLY carry themselves */
 
+/* Record append. A record in a file is a header, then its bytes; it never crosses a chunk's end. */
+#define GFS_RECORD_MAGIC        0x43525347u /* "GSRC", little-endian */
+#define GFS_RECORD_HEADER_BYTES 32u
+#define GFS_RECORD_MAX_BYTES    (16u << 20) /* with its header; also at most 1/4 of the chunk */
+#define GFS_APPEND_WINDOW       16u /* a producer's appends in flight; what is kept to know retries */
+#define GFS_APPEND_ENTRIES_MAX  65536u /* known appends of one chunk; more seal it */
+
 #define GFS_NAME_MAX_BYTES 255u  /* one path component */
 #define GFS_PATH_MAX_BYTES 4096u /* a whole path */
 

@@ -93,8 +93,10 @@ struct lease_chunk {
     uint32_t version;
     uint32_t length_bytes; /* committed */
     bool cut;              /* its replicas must be cut to that length */
+    uint8_t goal;          /* of the chunk: fewer than min_replicas may be wanted */
     uint8_t count;         /* replicas to carry on with: up to date, reachable, not failed */
     uint16_t replicas[GFS_GOAL_MAX];
+    uint16_t bad; /* bit i: replicas[i] is corrupt: to be made good from another */
 };
 
 enum gfs_err lease_table_new(const struct lease_options *options,
@@ -118,6 +120,15 @@ enum gfs_err lease_ask(struct lease_table *table, const struct lease_chunk *chun
  * round is under way. */
 enum gfs_err lease_cut(struct lease_table *table, const struct lease_chunk *chunk,
                        struct lease_waiter *waiter) GFS_MUST_CHECK;
+
+/*
+ * Raises the version, reconciles the replicas and journals, then grants nothing: any lease of the
+ * chunk has ended and no mutation of it is under way. For snapshots, and for replicas that do not
+ * know how a mutation ended. waiter may be NULL; it is answered when all that is durable. A lease
+ * asked for meanwhile follows. BUSY while another round is under way.
+ */
+enum gfs_err lease_settle(struct lease_table *table, const struct lease_chunk *chunk,
+                          struct lease_waiter *waiter) GFS_MUST_CHECK;
 
 void lease_raised(struct lease_table *table, uint64_t handle, uint32_t version, uint16_t slot,
                   enum gfs_err err, uint32_t length_bytes);
