@@ -17,6 +17,9 @@
 #define SERVICE_OP_FIRST_BYTES 512u
 
 struct service_sweep;
+struct service_cow;
+struct service_snapshot;
+struct service_waits;
 
 /* All fields: the metadata loop. */
 struct service {
@@ -35,6 +38,9 @@ struct service {
     uint32_t op_count;
     bool stopping;
     struct service_epoch *epoch_under_way;
+    struct service_cow *cows;           /* copies on write under way, by file and index */
+    struct service_snapshot *snapshots; /* under way */
+    struct service_waits *waits;
     struct loop_timer tick;
     uint64_t tick_count;
     struct journal_wait tick_wait;
@@ -64,6 +70,8 @@ struct op {
     uint8_t exclude_count; /* servers that failed the caller */
     uint16_t exclude[GFS_GOAL_MAX];
     void (*leased)(struct op *op, enum gfs_err err, const struct lease_grant *grant);
+    void (*copied)(struct op *op, enum gfs_err err); /* after service_cow_begin */
+    struct op *cow_next;
     struct msg_arena arena;
     uint64_t first[SERVICE_OP_FIRST_BYTES / 8];
 };
@@ -116,6 +124,34 @@ void service_forget_link(struct service *service, struct rpc_conn *conn);
 void service_sweep_drop(struct service *service, uint16_t slot);
 void service_apply_report(struct service *service, uint16_t slot, const Gfs__ChunkState *state);
 
+/* ---- service_cow.c ---- */
+/*
+ * Gives the file op->inode a chunk of its own at op->index, in the place of the shared one there
+ * (references > 1). Ends with op->copied, perhaps before it returns: the file may have changed
+ * meanwhile, so on GFS_OK look at everything again (the snapshot hold too); on an error nothing has
+ * changed, op->detail may say more: end with op_fail.
+ */
+void service_cow_begin(struct op *op, const struct chunk *chunk);
+void service_cow_stop(struct service *service);
+
+/* ---- service_snapshot.c ---- */
+/* A snapshot of a tree with this file is being made: no lease, no fresh chunk, no truncation now:
+ * answer BUSY. */
+bool service_snapshot_holds(const struct service *service, const struct inode *inode);
+void service_snapshot_stop(struct service *service);
+
+/* ---- service_wait.c ---- */
+/* The file may have grown. Call it after the change is in the journal: not before journal_append or
+ * op_commit, or the answer could get ahead of the disk. */
+void service_wait_wake(struct service *service, uint64_t inode);
+/* Files may have been removed or replaced. */
+void service_wait_check(struct service *service);
+void service_wait_forget(struct service *service, const struct rpc_conn *conn);
+enum gfs_err service_wait_init(struct service *service) GFS_MUST_CHECK;
+/* All that wait are answered STOPPING. */
+void service_wait_stop(struct service *service);
+void service_wait_free(struct service *service);
+
 /* ---- service_servers.c ---- */
 /* Servers silent for too long are down; late ones get no new chunks. */
 void service_drop_silent(struct service *service);
@@ -134,6 +170,8 @@ service_handler_fn service_lookup, service_readdir, service_mkdir, service_remov
 service_handler_fn service_create, service_publish, service_abandon, service_commit,
     service_truncate;                                                 /* service_files.c */
 service_handler_fn service_chunks, service_lease, service_report_bad; /* service_chunks.c */
+service_handler_fn service_snapshot;                                  /* service_snapshot.c */
+service_handler_fn service_wait;                                      /* service_wait.c */
 service_handler_fn service_register, service_heartbeat, service_statfs,
     service_servers;                     /* service_servers.c */
 service_handler_fn service_chunk_report; /* service_report.c */
