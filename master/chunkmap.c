@@ -9,6 +9,14 @@ struct chunk_overflow {
     uint8_t states[CHUNK_LOCATIONS_MAX];
 };
 
+/* Only copied chunks have one: a field would cost every file. */
+struct chunk_family_item {
+    uint64_t handle;
+    uint64_t family;
+    uint32_t next; /* the index's */
+    uint32_t spare;
+};
+
 _Static_assert(sizeof(struct chunk) == 40, "a chunk is 40 bytes: docs say so");
 
 static uint64_t chunkmap_hash(const struct chunkmap *map, uint64_t handle)
@@ -21,6 +29,11 @@ static uint64_t chunkmap_hash_item(const void *arg, const void *item)
     return chunkmap_hash(arg, ((const struct chunk *)item)->handle);
 }
 
+static uint64_t chunkmap_hash_family(const void *arg, const void *item)
+{
+    return chunkmap_hash(arg, ((const struct chunk_family_item *)item)->handle);
+}
+
 void chunkmap_init(struct chunkmap *map, uint64_t seed)
 {
     *map = (struct chunkmap){.seed = seed};
@@ -28,10 +41,15 @@ void chunkmap_init(struct chunkmap *map, uint64_t seed)
     slab_init(&map->overflows, sizeof(struct chunk_overflow));
     index_init(&map->by_handle, &map->chunks, offsetof(struct chunk, index_next),
                chunkmap_hash_item, map);
+    slab_init(&map->families, sizeof(struct chunk_family_item));
+    index_init(&map->family_by_handle, &map->families, offsetof(struct chunk_family_item, next),
+               chunkmap_hash_family, map);
 }
 
 void chunkmap_release(struct chunkmap *map)
 {
+    index_release(&map->family_by_handle);
+    slab_release(&map->families);
     index_release(&map->by_handle);
     slab_release(&map->overflows);
     slab_release(&map->chunks);
@@ -74,6 +92,55 @@ enum gfs_err chunkmap_reserve(struct chunkmap *map)
     return err == GFS_OK ? index_reserve(&map->by_handle, 1) : err;
 }
 
+enum gfs_err chunkmap_reserve_family(struct chunkmap *map)
+{
+    enum gfs_err err = slab_reserve(&map->families, 1);
+    return err == GFS_OK ? index_reserve(&map->family_by_handle, 1) : err;
+}
+
+static uint32_t chunkmap_family_ref(const struct chunkmap *map, const struct chunk *chunk)
+{
+    uint32_t ref = index_first(&map->family_by_handle, chunkmap_hash(map, chunk->handle));
+    for (;;) {
+        assert(ref != 0);
+        const struct chunk_family_item *item = slab_at(&map->families, ref);
+        if (item->handle == chunk->handle) {
+            return ref;
+        }
+        ref = index_next(&map->family_by_handle, ref);
+    }
+}
+
+uint64_t chunk_family(const struct chunkmap *map, const struct chunk *chunk)
+{
+    if (!chunk->copied) {
+        return chunk->handle;
+    }
+    const struct chunk_family_item *item = slab_at(&map->families, chunkmap_family_ref(map, chunk));
+    return item->family;
+}
+
+void chunkmap_set_family(struct chunkmap *map, struct chunk *chunk, uint64_t family)
+{
+    assert(!chunk->copied && family != chunk->handle);
+    uint32_t ref = slab_alloc(&map->families);
+    struct chunk_family_item *item = slab_at(&map->families, ref);
+    item->handle = chunk->handle;
+    item->family = family;
+    index_insert(&map->family_by_handle, chunkmap_hash(map, chunk->handle), ref);
+    chunk->copied = 1;
+}
+
+static void chunkmap_drop_family(struct chunkmap *map, struct chunk *chunk)
+{
+    if (chunk->copied) {
+        uint32_t ref = chunkmap_family_ref(map, chunk);
+        index_remove(&map->family_by_handle, chunkmap_hash(map, chunk->handle), ref);
+        slab_free(&map->families, ref);
+        chunk->copied = 0;
+    }
+}
+
 struct chunk *chunkmap_add(struct chunkmap *map, uint64_t handle)
 {
     uint32_t ref = slab_alloc(&map->chunks);
@@ -85,17 +152,21 @@ struct chunk *chunkmap_add(struct chunkmap *map, uint64_t handle)
 
 void chunkmap_hold(struct chunkmap *map, struct chunk *chunk, uint32_t owner)
 {
+    assert(chunk->references < CHUNK_REFERENCES_MAX);
     if (chunk->references++ == 0) {
         map->live_count++;
     }
-    chunk->owner = owner;
+    if (chunk->references == 1) {
+        chunk->owner = owner;
+    }
 }
 
-bool chunkmap_let_go(struct chunkmap *map, struct chunk *chunk, int64_t now_ms)
+bool chunkmap_let_go(struct chunkmap *map, struct chunk *chunk, uint32_t owner, int64_t now_ms)
 {
     assert(chunk->references > 0);
     chunk->references--;
     if (chunk->references > 0) {
+        chunk->owner = chunk->owner == owner ? 0 : chunk->owner;
         return false;
     }
     uint32_t ref = chunkmap_ref(map, chunk);
@@ -127,6 +198,7 @@ void chunkmap_drop(struct chunkmap *map, struct chunk *chunk)
     }
     map->released_count--;
     chunk_clear_locations(map, chunk);
+    chunkmap_drop_family(map, chunk);
     index_remove(&map->by_handle, chunkmap_hash(map, chunk->handle), ref);
     slab_free(&map->chunks, ref);
 }
@@ -134,7 +206,8 @@ void chunkmap_drop(struct chunkmap *map, struct chunk *chunk)
 uint64_t chunkmap_memory_bytes(const struct chunkmap *map)
 {
     return slab_memory_bytes(&map->chunks) + slab_memory_bytes(&map->overflows) +
-           index_memory_bytes(&map->by_handle);
+           index_memory_bytes(&map->by_handle) + slab_memory_bytes(&map->families) +
+           index_memory_bytes(&map->family_by_handle);
 }
 
 /* ---- locations ----------------------------------------------------------------------------- */

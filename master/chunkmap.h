@@ -22,6 +22,8 @@
 #define CHUNK_INLINE_LOCATIONS 4u
 #define CHUNK_LOCATIONS_MAX    32u
 #define CHUNK_SERVER_MAX       65535u /* server indexes are below it */
+#define CHUNK_REFERENCES_MAX   ((1u << 22) - 1)
+#define CHUNK_SIZE_SHIFT_MIN   20u /* GFS_CHUNK_SIZE_MIN_BYTES */
 
 enum chunk_location_state {
     CHUNK_LOCATION_OK = 0,
@@ -40,9 +42,13 @@ struct chunk {
         };
         uint32_t released_s; /* released: when */
     };
-    uint32_t references : 24; /* files that hold it; 0: released */
-    uint32_t goal : 8;
-    uint32_t owner;      /* slab reference of an inode that holds it; released: next in queue */
+    uint32_t references : 22; /* files that hold it; 0: released; above 1: a snapshot shares it */
+    uint32_t copied : 1;      /* on write: it has a family */
+    uint32_t size_shift : 4;  /* of its files: CHUNK_SIZE_SHIFT_MIN above */
+    uint32_t goal : 5;
+    /* Slab reference of the inode that holds it, 0: not known. Known as long as only the file it
+     * was made for has held it, and again after ns_chunk_claim. Released: next in queue. */
+    uint32_t owner;
     uint32_t index_next; /* the index's */
     uint8_t location_count;
     uint8_t inline_states; /* 2 bits each */
@@ -62,6 +68,8 @@ struct chunkmap {
     struct slab chunks;
     struct slab overflows;
     struct index by_handle;
+    struct slab families; /* of copied chunks */
+    struct index family_by_handle;
     uint64_t seed;
     uint64_t live_count;
     uint64_t released_count;
@@ -77,6 +85,13 @@ static inline bool chunk_released(const struct chunk *chunk)
 {
     return chunk->references == 0;
 }
+
+static inline uint32_t chunk_size_bytes(const struct chunk *chunk)
+{
+    return 1u << (CHUNK_SIZE_SHIFT_MIN + chunk->size_shift);
+}
+/* The handle that it, and others, were first copied from; its own when it was made empty. */
+uint64_t chunk_family(const struct chunkmap *map, const struct chunk *chunk);
 
 /*
  * Walks all chunks, live and released, in slices: *at starts at 0; NULL at the end. Chunks made or
@@ -109,15 +124,18 @@ void chunkmap_drop(struct chunkmap *map, struct chunk *chunk);
 uint64_t chunkmap_memory_bytes(const struct chunkmap *map);
 
 /* For namespace*.c and image.c only. */
-/* Makes sure that the next chunkmap_add succeeds. */
+/* Makes sure that the next chunkmap_add succeeds; the next chunkmap_set_family. */
 enum gfs_err chunkmap_reserve(struct chunkmap *map) GFS_MUST_CHECK;
+enum gfs_err chunkmap_reserve_family(struct chunkmap *map) GFS_MUST_CHECK;
 /* The handle must be new. The chunk has no references yet. */
 struct chunk *chunkmap_add(struct chunkmap *map, uint64_t handle);
+/* Once, and only another handle than its own. */
+void chunkmap_set_family(struct chunkmap *map, struct chunk *chunk, uint64_t family);
 /* One more file holds it: `owner`. */
 void chunkmap_hold(struct chunkmap *map, struct chunk *chunk, uint32_t owner);
 uint32_t chunkmap_ref(const struct chunkmap *map, const struct chunk *chunk);
 struct chunk *chunkmap_at(const struct chunkmap *map, uint32_t ref);
-/* One file less; true: it was the last, the chunk is released now. */
-bool chunkmap_let_go(struct chunkmap *map, struct chunk *chunk, int64_t now_ms);
+/* One file less: `owner`; true: it was the last, the chunk is released now. */
+bool chunkmap_let_go(struct chunkmap *map, struct chunk *chunk, uint32_t owner, int64_t now_ms);
 
 #endif

@@ -10,7 +10,6 @@
 #include "store.pb-c.h"
 
 #define IMAGE_ARENA_BYTES 8192u
-#define IMAGE_REFS_CAP    UINT16_MAX
 #define IMAGE_KEY_BYTES   48u /* about what a key takes in a table */
 #define IMAGE_PRESIZE_MAX (64u << 20)
 
@@ -111,22 +110,32 @@ static enum gfs_err image_chunk(struct image *image, const struct image_record *
     uint64_t handle = record_get_u64(record->key + 1);
     if (handle == 0 || handle >= image->ns->handle_ids.next || stored->version == 0 ||
         stored->length > GFS_CHUNK_SIZE_MAX_BYTES || stored->goal == 0 ||
-        stored->goal > GFS_GOAL_MAX || stored->refcount == 0 || stored->cuts > UINT16_MAX) {
+        stored->goal > GFS_GOAL_MAX || stored->refcount == 0 || stored->cuts > UINT16_MAX ||
+        stored->refcount > CHUNK_REFERENCES_MAX || stored->family == handle ||
+        stored->family >= image->ns->handle_ids.next) {
         return image_damage(image, record, "chunk with impossible values");
     }
     enum gfs_err err = chunkmap_reserve(&image->ns->chunkmap);
     if (err != GFS_OK) {
         return err;
     }
+    if (stored->family != 0) {
+        err = chunkmap_reserve_family(&image->ns->chunkmap);
+    }
+    if (err != GFS_OK) {
+        return err;
+    }
     struct chunk *chunk = chunkmap_add(&image->ns->chunkmap, handle);
+    if (stored->family != 0) {
+        chunkmap_set_family(&image->ns->chunkmap, chunk, stored->family);
+    }
     chunk->version = stored->version;
     chunk->length_bytes = stored->length;
     chunk->goal = stored->goal;
     chunk->truncating = stored->truncating;
     chunk->cuts = (uint16_t)stored->cuts;
     /* Kept to compare with what the files say, until image_check: there are no locations yet. */
-    chunk->inline_servers[0] =
-        stored->refcount < IMAGE_REFS_CAP ? (uint16_t)stored->refcount : IMAGE_REFS_CAP;
+    chunk->overflow = stored->refcount;
     image->stat.chunks++;
     return GFS_OK;
 }
@@ -159,10 +168,17 @@ static enum gfs_err image_hold(struct image *image, const struct image_record *r
         return image_damage(image, record, "chunk %016llx has no record",
                             (unsigned long long)handle);
     }
+    uint32_t size_shift = file->chunk_shift - CHUNK_SIZE_SHIFT_MIN;
+    if (chunk->references == chunk->overflow ||
+        (chunk->references > 0 && chunk->size_shift != size_shift)) {
+        return image_damage(image, record, "chunk %016llx is held by too many files, or others",
+                            (unsigned long long)handle);
+    }
     enum gfs_err err = inode_chunks_reserve(image->ns, file, chunk_index);
     if (err != GFS_OK) {
         return err;
     }
+    chunk->size_shift = size_shift;
     chunkmap_hold(map, chunk, inode_ref(image->ns, file));
     inode_chunk_set(image->ns, file, chunk_index, chunkmap_ref(map, chunk));
     return GFS_OK;
@@ -361,9 +377,9 @@ static enum gfs_err image_check(struct image *image)
     struct chunk *chunk;
     while ((chunk = chunkmap_walk(&ns->chunkmap, &at)) != NULL) {
         uint32_t files = chunk->references;
-        uint32_t stored = chunk->inline_servers[0];
-        chunk->inline_servers[0] = 0;
-        if (files == 0 || (stored < IMAGE_REFS_CAP && files != stored)) {
+        uint32_t stored = chunk->overflow;
+        chunk->overflow = 0;
+        if (files != stored) {
             return image_damage(image, NULL, "chunk %016llx is held by %u files, not by %u",
                                 (unsigned long long)chunk->handle, files, stored);
         }

@@ -22,6 +22,7 @@
 #define NS_NAME_SLABS  32u /* names of 1..8, 9..16, ... 249..256 bytes */
 #define NS_SEGMENT     64u /* chunk indexes in a segment */
 #define NS_TIME_MAX_MS ((1ll << 47) - 1)
+#define NS_HANDLE_MAX  (UINT64_MAX - NS_ID_RANGE)
 
 struct inode {
     uint64_t id : 48;
@@ -131,6 +132,21 @@ void ns_drop_inode(struct namespace *ns, struct inode *inode);
 void ns_list_append(struct namespace *ns, struct ns_inode_list *list, struct inode *inode);
 void ns_list_remove(struct namespace *ns, struct ns_inode_list *list, struct inode *inode);
 
+/* Releases the chunk at the index, which becomes a hole. Room for RECORD_CHUNK. */
+void ns_release_chunk(struct namespace *ns, struct inode *file, uint32_t chunk_index,
+                      int64_t now_ms, struct changes *changes);
+/* The inode after `at` in a walk of the tree under `top`, parents first; NULL at its end. */
+struct inode *ns_walk_next(const struct namespace *ns, const struct inode *top, struct inode *at);
+/* Its times move with its names; written when they did. Room for RECORD_INODE. */
+void ns_dir_changed(struct namespace *ns, struct inode *dir, int64_t now_ms,
+                    struct changes *changes);
+/* Puts a chunk with a new handle into the hole, with one reference, not yet in the changes. After
+ * chunkmap_reserve and inode_chunks_reserve. */
+struct chunk *ns_add_chunk(struct namespace *ns, struct inode *file, uint32_t chunk_index,
+                           uint64_t handle);
+/* Writes what names the chunk at this index. Room for RECORD_INODE + RECORD_SEGMENT. */
+void ns_put_place(struct namespace *ns, const struct inode *file, uint32_t chunk_index,
+                  struct changes *changes);
 /* Releases a nameless file's chunk and drops it; with a table: hands it to the trash. Room for
  * RECORD_INODE + RECORD_CHUNK. */
 void ns_discard_file(struct namespace *ns, struct inode *file, int64_t now_ms,
@@ -155,5 +171,12 @@ void inode_chunk_set(struct namespace *ns, struct inode *file, uint32_t chunk_in
 /* Cuts the count: what lies behind must be holes already; gives memory back. */
 void inode_chunks_cut(struct namespace *ns, struct inode *file, uint32_t count);
 uint32_t inode_chunk_count(const struct inode *file);
+/* Segments of the file's table; 0: it has none. */
+uint32_t inode_table_segments(const struct namespace *ns, const struct inode *file);
+/* Gives a file without chunks those of another: their references are the caller's. take_segments:
+ * memory for inode_table_segments of them, NULL for 0. After slab_reserve of a table, and of as
+ * many segments. */
+void inode_chunks_share(struct namespace *ns, struct inode *file, const struct inode *from,
+                        uint32_t *take_segments);
 
 #endif

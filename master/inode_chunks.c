@@ -1,5 +1,6 @@
 #include "master/inode.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +102,40 @@ void inode_chunk_set(struct namespace *ns, struct inode *file, uint32_t chunk_in
     }
     struct chunk_segment *chunks = slab_at(&ns->segments, *segment);
     chunks->chunks[chunk_index % NS_SEGMENT] = chunk_ref;
+}
+
+uint32_t inode_table_segments(const struct namespace *ns, const struct inode *file)
+{
+    if (file->is_dir || !file->has_table) {
+        return 0;
+    }
+    return ((const struct chunk_table *)slab_at(&ns->tables, file->first))->segment_count;
+}
+
+void inode_chunks_share(struct namespace *ns, struct inode *file, const struct inode *from,
+                        uint32_t *take_segments)
+{
+    assert(file->count == 0 && !file->has_table);
+    file->count = from->count;
+    if (!from->has_table) {
+        file->first = from->first;
+        return;
+    }
+    const struct chunk_table *source = slab_at(&ns->tables, from->first);
+    uint32_t ref = slab_alloc(&ns->tables);
+    struct chunk_table *table = slab_at(&ns->tables, ref);
+    table->segments = take_segments;
+    table->segment_count = source->segment_count;
+    ns->table_bytes += source->segment_count * sizeof(*table->segments);
+    for (uint32_t i = 0; i < source->segment_count; i++) {
+        table->segments[i] = source->segments[i] != 0 ? slab_alloc(&ns->segments) : 0;
+        if (source->segments[i] != 0) {
+            *(struct chunk_segment *)slab_at(&ns->segments, table->segments[i]) =
+                *(const struct chunk_segment *)slab_at(&ns->segments, source->segments[i]);
+        }
+    }
+    file->has_table = 1;
+    file->first = ref;
 }
 
 void inode_chunks_cut(struct namespace *ns, struct inode *file, uint32_t count)

@@ -28,6 +28,9 @@
 #define NS_ROOT_INODE      1u
 #define NS_FILE_CHUNKS_MAX (1u << 20)
 #define NS_LIST_MAX        1000u
+/* Of one snapshot: what it walks and journals at once. */
+#define NS_SNAPSHOT_INODES_MAX 100000u
+#define NS_SNAPSHOT_CHUNKS_MAX 262144u
 
 struct namespace;
 struct inode;
@@ -178,8 +181,15 @@ enum gfs_err ns_setattr(struct namespace *ns, struct inode *inode,
 /* ---- chunks of a file ---------------------------------------------------------------------- */
 /* NULL: a hole. */
 struct chunk *ns_chunk_at(const struct namespace *ns, const struct inode *inode, uint32_t index);
-/* The inode that holds the chunk; NULL when it is released. */
+/*
+ * A file that holds the chunk; NULL when it is released, and when that is not known: its maker is
+ * gone and a snapshot has it. Whoever comes from a file says so with ns_chunk_claim. true: the
+ * owner was another, or not known, so a lease that is out does not name this file.
+ */
 struct inode *ns_chunk_owner(const struct namespace *ns, const struct chunk *chunk);
+bool ns_chunk_claim(const struct namespace *ns, const struct inode *inode, struct chunk *chunk);
+/* The handle that it was first copied from, its own if it was not. */
+uint64_t ns_chunk_family(const struct namespace *ns, const struct chunk *chunk);
 /* A fresh chunk (version 1, length 0, the file's goal) in a hole. EXISTS, TOO_LARGE, IS_DIR,
  * BUSY. */
 enum gfs_err ns_chunk_create(struct namespace *ns, struct inode *inode, uint32_t index,
@@ -202,7 +212,7 @@ struct ns_commit_chunk {
 /*
  * What is on stable storage on every replica: chunk lengths and the file's length only grow.
  * STALE_VERSION: a chunk has another handle or version by now, or is being truncated (nothing is
- * applied). length 0 and no chunks: OK, no changes.
+ * applied), or is shared with a snapshot and would grow. length 0 and no chunks: OK, no changes.
  */
 enum gfs_err ns_commit(struct namespace *ns, struct inode *inode, uint64_t length_bytes,
                        const struct ns_commit_chunk *chunks, size_t chunk_count, int64_t now_ms,
@@ -213,11 +223,42 @@ enum gfs_err ns_commit_check(const struct namespace *ns, const struct inode *ino
 /*
  * Sets the file's length. Chunks wholly past it are released. *ret_cut is the last chunk when its
  * committed bytes were cut: it is marked `truncating` until the service, having cut the replicas
- * with a new version, calls ns_chunk_set_version; NULL when nothing must be cut on replicas.
+ * with a new version, calls ns_chunk_set_version; NULL when nothing must be cut on replicas. BUSY:
+ * that chunk is shared with a snapshot: ns_chunk_replace it first.
  */
 enum gfs_err ns_truncate(struct namespace *ns, struct inode *inode, uint64_t length_bytes,
                          int64_t now_ms, struct changes *changes,
                          struct chunk **ret_cut) GFS_MUST_CHECK;
+
+/* ---- snapshots (namespace_snapshot.c) ------------------------------------------------------ */
+/*
+ * Makes `to` a copy of the file or directory `from`, with all below it, that shares its chunks. The
+ * goal of a shared chunk only rises until it is its file's own again. EXISTS, LOOP (`to` inside
+ * `from`), TOO_LARGE (more than NS_SNAPSHOT_*_MAX), and as ns_lookup.
+ */
+enum gfs_err ns_snapshot(struct namespace *ns, const void *from, size_t from_bytes, const void *to,
+                         size_t to_bytes, int64_t now_ms, struct changes *changes) GFS_MUST_CHECK;
+/* What ns_snapshot would say, memory aside. */
+enum gfs_err ns_snapshot_check(const struct namespace *ns, const void *from, size_t from_bytes,
+                               const void *to, size_t to_bytes,
+                               struct inode **ret_from) GFS_MUST_CHECK;
+/* Every chunk of the files below (and of) the inode, shared ones perhaps more than once. */
+void ns_visit_chunks(const struct namespace *ns, struct inode *top,
+                     void (*visit)(void *arg, struct chunk *chunk), void *arg);
+/* Is it that inode, or below it? */
+bool ns_is_below(const struct namespace *ns, const struct inode *inode, uint64_t above_id);
+/* It, or a directory above it, was removed: its parts are being given back. */
+bool ns_is_removed(const struct namespace *ns, const struct inode *inode);
+/* A handle for a copy of a chunk, never given out again. BUSY, STARTING. */
+enum gfs_err ns_take_handle(struct namespace *ns, struct changes *changes,
+                            uint64_t *ret_handle) GFS_MUST_CHECK;
+/*
+ * The file lets go of the shared chunk at the index and gets a copy of it instead, under a handle
+ * from ns_take_handle: version 1, the file's goal, the rest as the old one's. INVAL: not shared.
+ */
+enum gfs_err ns_chunk_replace(struct namespace *ns, struct inode *inode, uint32_t index,
+                              uint64_t handle, int64_t now_ms, struct changes *changes,
+                              struct chunk **ret_chunk) GFS_MUST_CHECK;
 
 /* ---- anonymous files ----------------------------------------------------------------------- */
 /* Notes that the client of an anonymous file lives; nothing for others. */

@@ -5,8 +5,6 @@
 #include "master/inode.h"
 #include "master/record.h"
 
-#define NS_HANDLE_MAX (UINT64_MAX - NS_ID_RANGE)
-
 struct chunk *ns_chunk_at(const struct namespace *ns, const struct inode *inode,
                           uint32_t chunk_index)
 {
@@ -19,6 +17,43 @@ struct chunk *ns_chunk_at(const struct namespace *ns, const struct inode *inode,
 struct inode *ns_chunk_owner(const struct namespace *ns, const struct chunk *chunk)
 {
     return chunk_released(chunk) ? NULL : inode_at(ns, chunk->owner);
+}
+
+bool ns_chunk_claim(const struct namespace *ns, const struct inode *inode, struct chunk *chunk)
+{
+    uint32_t ref = inode_ref(ns, inode);
+    if (chunk->references != 1 || chunk->owner == ref) {
+        return false;
+    }
+    chunk->owner = ref;
+    return true;
+}
+
+uint64_t ns_chunk_family(const struct namespace *ns, const struct chunk *chunk)
+{
+    return chunk_family(&ns->chunkmap, chunk);
+}
+
+struct chunk *ns_add_chunk(struct namespace *ns, struct inode *file, uint32_t chunk_index,
+                           uint64_t handle)
+{
+    struct chunk *chunk = chunkmap_add(&ns->chunkmap, handle);
+    chunk->version = 1;
+    chunk->goal = file->goal;
+    chunk->size_shift = file->chunk_shift - CHUNK_SIZE_SHIFT_MIN;
+    chunkmap_hold(&ns->chunkmap, chunk, inode_ref(ns, file));
+    inode_chunk_set(ns, file, chunk_index, chunkmap_ref(&ns->chunkmap, chunk));
+    return chunk;
+}
+
+void ns_put_place(struct namespace *ns, const struct inode *file, uint32_t chunk_index,
+                  struct changes *changes)
+{
+    if (chunk_index == 0) {
+        record_put_inode(ns, file, changes);
+    } else {
+        record_put_segment(ns, file, chunk_index / NS_SEGMENT, changes);
+    }
 }
 
 enum gfs_err ns_chunk_create(struct namespace *ns, struct inode *inode, uint32_t chunk_index,
@@ -52,17 +87,10 @@ enum gfs_err ns_chunk_create(struct namespace *ns, struct inode *inode, uint32_t
     if (err != GFS_OK) {
         return err;
     }
-    struct chunk *chunk = chunkmap_add(&ns->chunkmap, ns_take_id(ns, &ns->handle_ids, changes));
-    chunk->version = 1;
-    chunk->goal = inode->goal;
-    chunkmap_hold(&ns->chunkmap, chunk, inode_ref(ns, inode));
-    inode_chunk_set(ns, inode, chunk_index, chunkmap_ref(&ns->chunkmap, chunk));
-    record_put_chunk(chunk, changes);
-    if (chunk_index == 0) {
-        record_put_inode(ns, inode, changes);
-    } else {
-        record_put_segment(ns, inode, chunk_index / NS_SEGMENT, changes);
-    }
+    uint64_t handle = ns_take_id(ns, &ns->handle_ids, changes);
+    struct chunk *chunk = ns_add_chunk(ns, inode, chunk_index, handle);
+    record_put_chunk(ns, chunk, changes);
+    ns_put_place(ns, inode, chunk_index, changes);
     *ret_chunk = chunk;
     return GFS_OK;
 }
@@ -77,7 +105,7 @@ enum gfs_err ns_chunk_set_version(struct namespace *ns, struct chunk *chunk, uin
     if (err == GFS_OK) {
         chunk->version = version;
         chunk->truncating = 0;
-        record_put_chunk(chunk, changes);
+        record_put_chunk(ns, chunk, changes);
     }
     return err;
 }
@@ -102,6 +130,9 @@ enum gfs_err ns_commit_check(const struct namespace *ns, const struct inode *ino
             chunk->version != chunks[i].version || chunk->truncating) {
             return GFS_ERR_STALE_VERSION;
         }
+        if (chunk->references > 1 && chunks[i].length_bytes > chunk->length_bytes) {
+            return GFS_ERR_STALE_VERSION; /* would show in the snapshot: a lease unshares it */
+        }
     }
     return GFS_OK;
 }
@@ -123,7 +154,7 @@ enum gfs_err ns_commit(struct namespace *ns, struct inode *inode, uint64_t lengt
         struct chunk *chunk = ns_chunk_at(ns, inode, chunks[i].index);
         if (chunks[i].length_bytes > chunk->length_bytes) {
             chunk->length_bytes = chunks[i].length_bytes;
-            record_put_chunk(chunk, changes);
+            record_put_chunk(ns, chunk, changes);
         }
         uint64_t end = ((uint64_t)chunks[i].index << inode->chunk_shift) + chunks[i].length_bytes;
         length = chunks[i].length_bytes > 0 && end > length ? end : length;
@@ -137,9 +168,7 @@ enum gfs_err ns_commit(struct namespace *ns, struct inode *inode, uint64_t lengt
 }
 
 /* ---- attributes ---------------------------------------------------------------------------- */
-/* The inode after `at` in a walk of the tree under `top`, parents first; NULL at its end. */
-static struct inode *ns_walk_next(const struct namespace *ns, const struct inode *top,
-                                  struct inode *at)
+struct inode *ns_walk_next(const struct namespace *ns, const struct inode *top, struct inode *at)
 {
     if (at->is_dir && at->count > 0) {
         struct inode *first;
@@ -173,9 +202,12 @@ static bool ns_set_goal(struct namespace *ns, struct inode *inode, uint32_t goal
     inode->ctime_ms = ns_clamp_time(now_ms);
     for (uint32_t i = 0; i < inode_chunk_count(inode); i++) {
         struct chunk *chunk = ns_chunk_at(ns, inode, i);
-        if (chunk != NULL && chunk->goal != goal) {
+        if (chunk == NULL || (chunk->references > 1 && chunk->goal > goal)) {
+            continue; /* the other files' wish stands */
+        }
+        if (chunk->goal != goal) {
             chunk->goal = goal;
-            record_put_chunk(chunk, changes);
+            record_put_chunk(ns, chunk, changes);
         }
     }
     record_put_inode(ns, inode, changes);

@@ -13,9 +13,8 @@
 #define NS_DIR_MODE_DEFAULT  0755u
 #define NS_MODE_MASK         07777u
 
-/* A name of `dir` changed: its times move, and are written when they did. */
-static void ns_dir_changed(struct namespace *ns, struct inode *dir, int64_t now_ms,
-                           struct changes *changes)
+void ns_dir_changed(struct namespace *ns, struct inode *dir, int64_t now_ms,
+                    struct changes *changes)
 {
     int64_t now = ns_clamp_time(now_ms);
     if (dir->mtime_ms != now || dir->ctime_ms != now) {
@@ -370,17 +369,6 @@ static enum gfs_err ns_rename_check(const struct inode *from, const struct inode
     return there->is_dir && there->count > 0 ? GFS_ERR_NOT_EMPTY : GFS_OK;
 }
 
-static bool ns_is_below(const struct namespace *ns, const struct inode *inode,
-                        const struct inode *above)
-{
-    for (; inode != NULL; inode = inode_at(ns, inode->parent)) {
-        if (inode == above) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void ns_move(struct namespace *ns, struct inode *inode, struct inode *to_dir,
                     const struct path_name *to_name, int64_t now_ms, struct changes *changes)
 {
@@ -418,7 +406,7 @@ enum gfs_err ns_rename(struct namespace *ns, const void *from, size_t from_bytes
     if (err != GFS_OK) {
         return err;
     }
-    if (ns_is_below(ns, to_dir, inode)) {
+    if (ns_is_below(ns, to_dir, inode->id)) {
         return GFS_ERR_LOOP;
     }
     struct inode *there = entries_find(ns, to_dir, &to_path.last);

@@ -28,12 +28,7 @@ enum gfs_err ns_chunk_renew(struct namespace *ns, struct inode *inode, uint32_t 
     if (err != GFS_OK) {
         return err;
     }
-    inode_chunk_set(ns, inode, index, 0);
-    if (chunkmap_let_go(&ns->chunkmap, old, now_ms)) {
-        record_delete_chunk(old, changes);
-    } else {
-        record_put_chunk(old, changes);
-    }
+    ns_release_chunk(ns, inode, index, now_ms, changes);
     err = ns_chunk_create(ns, inode, index, changes, ret_chunk);
     assert(err == GFS_OK);
     return err;

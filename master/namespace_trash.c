@@ -12,19 +12,18 @@
 #include "master/inode.h"
 #include "master/record.h"
 
-/* Releases the chunk at the index, which becomes a hole. Room for RECORD_CHUNK. */
-static void ns_release_chunk(struct namespace *ns, struct inode *file, uint32_t chunk_index,
-                             int64_t now_ms, struct changes *changes)
+void ns_release_chunk(struct namespace *ns, struct inode *file, uint32_t chunk_index,
+                      int64_t now_ms, struct changes *changes)
 {
     struct chunk *chunk = chunkmap_at(&ns->chunkmap, inode_chunk_ref(ns, file, chunk_index));
     if (chunk == NULL) {
         return;
     }
     inode_chunk_set(ns, file, chunk_index, 0);
-    if (chunkmap_let_go(&ns->chunkmap, chunk, now_ms)) {
+    if (chunkmap_let_go(&ns->chunkmap, chunk, inode_ref(ns, file), now_ms)) {
         record_delete_chunk(chunk, changes);
     } else {
-        record_put_chunk(chunk, changes);
+        record_put_chunk(ns, chunk, changes);
     }
 }
 
@@ -135,17 +134,20 @@ enum gfs_err ns_truncate(struct namespace *ns, struct inode *inode, uint64_t len
     }
     uint64_t size = 1ull << inode->chunk_shift;
     uint32_t keep = (uint32_t)((length_bytes + size - 1) >> inode->chunk_shift);
+    struct chunk *cut = NULL;
+    if (length_bytes < inode->length_bytes && keep > 0 && length_bytes % size != 0) {
+        /* Also when no committed byte goes: uncommitted ones behind the cut must not come back. */
+        cut = chunkmap_at(&ns->chunkmap, inode_chunk_ref(ns, inode, keep - 1));
+    }
+    if (cut != NULL && cut->references > 1) {
+        return GFS_ERR_BUSY;
+    }
     uint32_t had = inode_chunk_count(inode);
     size_t room = keep < had ? ns_cut_room_bytes(had - keep) : 0;
     enum gfs_err err =
         changes_reserve(changes, room + RECORD_INODE_MAX_BYTES + RECORD_CHUNK_MAX_BYTES);
     if (err != GFS_OK) {
         return err;
-    }
-    struct chunk *cut = NULL;
-    if (length_bytes < inode->length_bytes && keep > 0 && length_bytes % size != 0) {
-        /* Also when no committed byte goes: uncommitted ones behind the cut must not come back. */
-        cut = chunkmap_at(&ns->chunkmap, inode_chunk_ref(ns, inode, keep - 1));
     }
     if (keep < had) {
         ns_cut_chunks(ns, inode, keep, now_ms, changes);
@@ -155,7 +157,7 @@ enum gfs_err ns_truncate(struct namespace *ns, struct inode *inode, uint64_t len
         cut->truncating = 1;
         cut->cuts++;
         cut->length_bytes = cut->length_bytes < rest ? cut->length_bytes : rest;
-        record_put_chunk(cut, changes);
+        record_put_chunk(ns, cut, changes);
     }
     ns_set_length(ns, inode, length_bytes);
     inode->mtime_ms = inode->ctime_ms = ns_clamp_time(now_ms);

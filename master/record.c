@@ -53,7 +53,8 @@ static void record_key(uint8_t key[RECORD_NAME_KEY_BYTES], enum record_kind kind
     record_set_u64(key + 1, id);
 }
 
-void record_put_chunk(const struct chunk *chunk, struct changes *changes)
+void record_put_chunk(const struct namespace *ns, const struct chunk *chunk,
+                      struct changes *changes)
 {
     uint8_t key[RECORD_NAME_KEY_BYTES];
     record_key(key, RECORD_KIND_CHUNK, chunk->handle);
@@ -64,6 +65,7 @@ void record_put_chunk(const struct chunk *chunk, struct changes *changes)
     record.refcount = chunk->references;
     record.truncating = chunk->truncating;
     record.cuts = chunk->cuts;
+    record.family = chunk->copied ? chunk_family(&ns->chunkmap, chunk) : 0;
     record_put(changes, key, sizeof(key), &record.base);
 }
 

@@ -34,7 +34,8 @@ uint64_t record_get_u64(const uint8_t *at); /* big-endian, as in keys */
 uint32_t record_get_u32(const uint8_t *at);
 
 void record_put_super(const struct namespace *ns, struct changes *changes);
-void record_put_chunk(const struct chunk *chunk, struct changes *changes);
+void record_put_chunk(const struct namespace *ns, const struct chunk *chunk,
+                      struct changes *changes);
 void record_delete_chunk(const struct chunk *chunk, struct changes *changes);
 void record_put_inode(const struct namespace *ns, const struct inode *inode,
                       struct changes *changes);

@@ -48,9 +48,9 @@ static void test_released_chunks_queue_in_order(void **state)
         add(&map, i);
     }
     chunkmap_hold(&map, chunkmap_find(&map, 3), 2);
-    assert_true(chunkmap_let_go(&map, chunkmap_find(&map, 2), 5000));
-    assert_false(chunkmap_let_go(&map, chunkmap_find(&map, 3), 6000));
-    assert_true(chunkmap_let_go(&map, chunkmap_find(&map, 3), 6000));
+    assert_true(chunkmap_let_go(&map, chunkmap_find(&map, 2), 1, 5000));
+    assert_false(chunkmap_let_go(&map, chunkmap_find(&map, 3), 2, 6000));
+    assert_true(chunkmap_let_go(&map, chunkmap_find(&map, 3), 1, 6000));
     assert_int_equal(map.released_count, 2);
     assert_int_equal(map.live_count, 1);
     struct chunk *first = chunkmap_released_first(&map);
@@ -63,7 +63,7 @@ static void test_released_chunks_queue_in_order(void **state)
     assert_int_equal(first->handle, 3);
     chunkmap_drop(&map, first);
     assert_null(chunkmap_released_first(&map));
-    assert_true(chunkmap_let_go(&map, chunkmap_find(&map, 1), 7000));
+    assert_true(chunkmap_let_go(&map, chunkmap_find(&map, 1), 1, 7000));
     assert_int_equal(chunkmap_released_first(&map)->handle, 1);
     chunkmap_release(&map);
 }
