@@ -10,6 +10,10 @@
 #include "master/index.h"
 
 #define MODEL_MAX  4096u
+#define TREE_MAX   1500u /* snapshots make it no larger */
+#define TOKENS     3u    /* of a file's first chunks */
+#define STARTS     64u   /* each of them claims 2^20 handles */
+#define HANDLES    8192u /* used of them */
 #define PATH_BYTES 512u
 #define TEXT_BYTES (8u << 20)
 
@@ -18,6 +22,7 @@ struct model_node {
     bool is_dir;
     uint32_t goal;
     uint64_t length_bytes;
+    uint32_t tokens[TOKENS]; /* what was written last; 0: a hole */
 };
 
 struct model {
@@ -29,6 +34,9 @@ struct world {
     struct fixture fx;
     struct model model;
     uint64_t random;
+    uint32_t contents[STARTS][HANDLES]; /* by handle: what its replicas would hold */
+    uint32_t last_token;
+    uint32_t snapshots, unshared;
 };
 
 static uint64_t draw(struct world *world, uint64_t below)
@@ -129,6 +137,49 @@ static void model_remove(struct model *model, const char *path)
     }
 }
 
+static uint32_t *content(struct world *world, const struct chunk *chunk)
+{
+    uint64_t start = chunk->handle >> 20;
+    uint64_t number = chunk->handle & ((1u << 20) - 1);
+    assert_true(start < STARTS && number < HANDLES);
+    return &world->contents[start][number];
+}
+
+/* What the service does before it lets a chunk be changed. */
+static struct chunk *unshare(struct world *world, struct inode *inode, uint32_t index)
+{
+    struct fixture *fx = &world->fx;
+    struct chunk *chunk = ns_chunk_at(fx->ns, inode, index);
+    struct chunk *copy;
+    uint64_t handle;
+    assert_int_equal(ns_take_handle(fx->ns, &fx->changes, &handle), GFS_OK);
+    if (chunk->references == 1) {
+        assert_int_equal(ns_chunk_replace(fx->ns, inode, index, handle, fx->now_ms, &fx->changes,
+                                          &copy),
+                         GFS_ERR_INVAL);
+        return chunk;
+    }
+    struct ns_commit_chunk commit = {index, chunk->handle, chunk->version, chunk->length_bytes + 1};
+    if (chunk->length_bytes < GFS_CHUNK_SIZE_MIN_BYTES) {
+        assert_int_equal(ns_commit_check(fx->ns, inode, 0, &commit, 1), GFS_ERR_STALE_VERSION);
+    }
+    struct chunk was = *chunk;
+    uint64_t family = ns_chunk_family(fx->ns, chunk);
+    uint32_t token = *content(world, chunk);
+    assert_int_equal(ns_chunk_replace(fx->ns, inode, index, handle, fx->now_ms, &fx->changes,
+                                      &copy),
+                     GFS_OK);
+    assert_int_equal(copy->handle, handle);
+    assert_int_equal(copy->length_bytes, was.length_bytes);
+    assert_int_equal(copy->truncating, was.truncating);
+    assert_int_equal(copy->cuts, was.cuts);
+    assert_int_equal(ns_chunk_family(fx->ns, copy), family);
+    assert_int_equal(chunk->references, was.references - 1);
+    *content(world, copy) = token;
+    world->unshared++;
+    return copy;
+}
+
 /* ---- operations ---------------------------------------------------------------------------- */
 static void do_create(struct world *world, const char *path)
 {
@@ -156,6 +207,7 @@ static void do_publish(struct world *world, const char *path)
     }
     struct chunk *chunk;
     assert_int_equal(ns_chunk_create(fx->ns, inode, 0, &fx->changes, &chunk), GFS_OK);
+    *content(world, chunk) = ++world->last_token;
     struct ns_commit_chunk commit = {0, chunk->handle, 1, 100};
     assert_int_equal(ns_commit(fx->ns, inode, 100, &commit, 1, fx->now_ms, &fx->changes), GFS_OK);
     uint64_t what = draw(world, 4);
@@ -179,6 +231,7 @@ static void do_publish(struct world *world, const char *path)
         model_remove(model, path);
         model_add(model, path, false);
         model_find(model, path)->length_bytes = 100;
+        model_find(model, path)->tokens[0] = *content(world, chunk);
     }
 }
 
@@ -213,7 +266,7 @@ static void do_remove(struct world *world, const char *path)
 {
     struct model *model = &world->model;
     bool directory = draw(world, 2);
-    bool recursive = draw(world, 3) == 0;
+    bool recursive = draw(world, 8) == 0;
     enum gfs_err want = model_lookup(model, path);
     if (want == GFS_OK) {
         bool is_dir = model_find(model, path)->is_dir;
@@ -297,9 +350,19 @@ static void do_write(struct world *world, const char *path)
     struct chunk *chunk = ns_chunk_at(fx->ns, inode, index);
     if (chunk == NULL) {
         assert_int_equal(ns_chunk_create(fx->ns, inode, index, &fx->changes, &chunk), GFS_OK);
-    } else if (chunk->truncating || draw(world, 3) == 0) {
+    } else {
+        chunk = unshare(world, inode, index);
+        (void)ns_chunk_claim(fx->ns, inode, chunk);
+        assert_ptr_equal(ns_chunk_owner(fx->ns, chunk), inode);
+        assert_false(ns_chunk_claim(fx->ns, inode, chunk));
+    }
+    if (chunk->truncating || draw(world, 3) == 0) {
         assert_int_equal(ns_chunk_set_version(fx->ns, chunk, chunk->version + 1, &fx->changes),
                          GFS_OK);
+    }
+    *content(world, chunk) = ++world->last_token;
+    if (index < TOKENS) {
+        node->tokens[index] = world->last_token;
     }
     uint32_t length = (uint32_t)draw(world, GFS_CHUNK_SIZE_MIN_BYTES) + 1;
     struct ns_commit_chunk commit = {index, chunk->handle, chunk->version, length};
@@ -322,8 +385,20 @@ static void do_truncate(struct world *world, const char *path)
     assert_int_equal(fixture_lookup(fx, path, &inode), GFS_OK);
     uint64_t length = draw(world, draw(world, 2) == 0 ? 3 << 20 : 1 + (300ull << 20));
     struct chunk *cut;
-    assert_int_equal(ns_truncate(fx->ns, inode, length, fx->now_ms, &fx->changes, &cut), GFS_OK);
+    enum gfs_err err = ns_truncate(fx->ns, inode, length, fx->now_ms, &fx->changes, &cut);
+    if (err == GFS_ERR_BUSY) {
+        uint32_t index = (uint32_t)(length / GFS_CHUNK_SIZE_MIN_BYTES);
+        assert_true(ns_chunk_at(fx->ns, inode, index)->references > 1);
+        unshare(world, inode, index);
+        err = ns_truncate(fx->ns, inode, length, fx->now_ms, &fx->changes, &cut);
+    }
+    assert_int_equal(err, GFS_OK);
     node->length_bytes = length;
+    for (uint32_t i = 0; i < TOKENS; i++) {
+        if ((uint64_t)i * GFS_CHUNK_SIZE_MIN_BYTES >= length) {
+            node->tokens[i] = 0;
+        }
+    }
     if (cut != NULL) {
         assert_true(cut->truncating);
         assert_true(cut->length_bytes <= length % GFS_CHUNK_SIZE_MIN_BYTES);
@@ -353,6 +428,59 @@ static void do_goal(struct world *world, const char *path)
     uint64_t changed;
     assert_int_equal(ns_setattr(fx->ns, inode, &args, fx->now_ms, &fx->changes, &changed), GFS_OK);
     assert_int_equal(changed, want);
+}
+
+static bool snapshot_fits(const struct model *model, const char *from, const char *to)
+{
+    size_t count = model->count;
+    for (size_t i = 0; i < model->count; i++) {
+        const struct model_node *node = &model->nodes[i];
+        if (strcmp(node->path, from) == 0 || model_below(node, from)) {
+            count++;
+            if (strlen(node->path) + strlen(to) >= PATH_BYTES / 3) {
+                return false;
+            }
+        }
+    }
+    return count < TREE_MAX;
+}
+
+static void do_snapshot(struct world *world, const char *from)
+{
+    struct model *model = &world->model;
+    struct fixture *fx = &world->fx;
+    char to[PATH_BYTES];
+    draw_path(world, to);
+    if (!snapshot_fits(model, from, to)) {
+        return;
+    }
+    enum gfs_err want = model_lookup(model, from);
+    want = want == GFS_OK ? model_resolve(model, to) : want;
+    size_t len = strlen(from);
+    if (want == GFS_OK && strncmp(to, from, len) == 0 && to[len] == '/') {
+        want = GFS_ERR_LOOP;
+    }
+    if (want == GFS_OK && model_find(model, to) != NULL) {
+        want = GFS_ERR_EXISTS;
+    }
+    size_t before = fx->changes.len_bytes;
+    assert_int_equal(ns_snapshot(fx->ns, from, len, to, strlen(to), fx->now_ms, &fx->changes),
+                     want);
+    if (want != GFS_OK) {
+        assert_int_equal(fx->changes.len_bytes, before);
+        return;
+    }
+    world->snapshots++;
+    size_t count = model->count;
+    for (size_t i = 0; i < count; i++) {
+        const struct model_node *node = &model->nodes[i];
+        if (strcmp(node->path, from) == 0 || model_below(node, from)) {
+            struct model_node copy = *node;
+            snprintf(copy.path, sizeof(copy.path), "%s%s", to, node->path + len);
+            assert_true(model->count < MODEL_MAX);
+            model->nodes[model->count++] = copy;
+        }
+    }
 }
 
 /* ---- comparing ----------------------------------------------------------------------------- */
@@ -388,10 +516,16 @@ static void dump_inode(struct world *world, const struct inode *inode, struct te
         const struct chunk *chunk = ns_chunk_at(world->fx.ns, inode, i);
         if (chunk != NULL) {
             text_add(text,
-                     "  chunk %u %" PRIu64 " v%u length=%u truncating=%u cuts=%u goal=%u refs=%u\n",
+                     "  chunk %u %" PRIu64 " v%u length=%u truncating=%u cuts=%u goal=%u refs=%u"
+                     " family=%" PRIu64 "\n",
                      i, chunk->handle, chunk->version, chunk->length_bytes, chunk->truncating,
-                     chunk->cuts, chunk->goal, chunk->references);
-            assert_ptr_equal(ns_chunk_owner(world->fx.ns, chunk), inode);
+                     chunk->cuts, chunk->goal, chunk->references,
+                     ns_chunk_family(world->fx.ns, chunk));
+            const struct inode *owner = ns_chunk_owner(world->fx.ns, chunk);
+            assert_true(owner == NULL || ns_chunk_at(world->fx.ns, owner, i) == chunk);
+            assert_true(chunk->references > 1 || owner == NULL || owner == inode);
+            assert_int_equal(chunk_size_bytes(chunk), attr.chunk_size_bytes);
+            assert_true(chunk->goal >= attr.goal || chunk->references == 1);
         }
     }
 }
@@ -454,6 +588,10 @@ static void check_model(struct world *world, const struct text *text)
         assert_int_equal(attr.type, node->is_dir ? INODE_DIR : INODE_FILE);
         assert_int_equal(attr.goal, node->goal);
         assert_int_equal(attr.length_bytes, node->length_bytes);
+        for (uint32_t k = 0; k < TOKENS; k++) {
+            const struct chunk *chunk = ns_chunk_at(world->fx.ns, inode, k);
+            assert_int_equal(chunk != NULL ? *content(world, chunk) : 0, node->tokens[k]);
+        }
     }
 }
 
@@ -499,13 +637,18 @@ static void reap_all(struct world *world)
 static void step(struct world *world)
 {
     static void (*const ops[])(struct world * world, const char *path) = {
-        do_create, do_create, do_publish, do_mkdir, do_mkdir,    do_remove,
-        do_rename, do_rename, do_write,   do_write, do_truncate, do_goal,
+        do_create, do_create, do_publish,  do_mkdir, do_mkdir, do_remove, do_rename,   do_rename,
+        do_write,  do_write,  do_truncate, do_goal,  do_write, do_write,  do_snapshot, do_snapshot,
     };
     char path[PATH_BYTES];
     draw_path(world, path);
+    void (*op)(struct world *, const char *) = ops[draw(world, sizeof(ops) / sizeof(ops[0]))];
+    if (draw(world, 2) == 0 && op != do_remove) { /* something that is there */
+        const struct model_node *node = &world->model.nodes[draw(world, world->model.count)];
+        strcpy(path, node->path[0] != '\0' ? node->path : path);
+    }
     size_t before = world->fx.changes.len_bytes;
-    ops[draw(world, sizeof(ops) / sizeof(ops[0]))](world, path);
+    op(world, path);
     assert_true(world->fx.changes.len_bytes >= before);
     world->fx.now_ms += (int64_t)draw(world, 3);
     if (draw(world, 10) == 0) {
@@ -519,12 +662,14 @@ static void test_random_operations_agree_with_the_model_and_the_load(void **stat
     uint64_t first = text != NULL ? strtoull(text, NULL, 10) : 1;
     uint64_t last = text != NULL ? first : 12;
     struct world *world = calloc(1, sizeof(*world));
+    uint64_t snapshots = 0;
+    uint64_t unshared = 0;
     for (uint64_t seed = first; seed <= last; seed++) {
         printf("SEED=%" PRIu64 "\n", seed);
         *world = (struct world){.random = seed};
         fixture_open(&world->fx);
         model_add(&world->model, "", true);
-        for (int i = 0; i < 3000; i++) {
+        for (int i = 0; i < 6000; i++) {
             step(world);
             if (draw(world, 250) == 0) {
                 reload(world);
@@ -536,8 +681,12 @@ static void test_random_operations_agree_with_the_model_and_the_load(void **stat
         reap_all(world);
         reload(world);
         fixture_close(&world->fx);
+        snapshots += world->snapshots;
+        unshared += world->unshared;
     }
     free(world);
+    printf("%" PRIu64 " snapshots, %" PRIu64 " chunks unshared\n", snapshots, unshared);
+    assert_true(text != NULL || (snapshots > 500 && unshared > 300));
 }
 
 int main(void)
