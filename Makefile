@@ -155,6 +155,17 @@ $(BUILD)/tests/%: $(BUILD)/obj/tests/unit/%.o $(ROLE_LIBS)
 	$(Q)$(call link_roles,,-lcmocka)
 $(UNIT_SRC:tests/unit/%.c=$(BUILD)/obj/tests/unit/%.o): | $(BUILD)/.deps-test
 
+# The checker of histories, for the simulator and for chaos.
+HISTORY_O := $(call obj,$(wildcard tests/sim/history*.c))
+CHAOS_O   := $(call obj,$(wildcard tests/chaos/*.c))
+$(BUILD)/tests/test_history: $(HISTORY_O)
+$(BUILD)/tests/check_history: $(call obj,tests/sim/check_history.c) $(HISTORY_O)
+$(BUILD)/tests/chaos_client: $(CHAOS_O) $(HISTORY_O)
+$(BUILD)/tests/check_history $(BUILD)/tests/chaos_client: $(LIBGFS_A)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
 # The same targets twice: with libFuzzer (CC=clang), and with a main that replays the corpus.
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(ROLE_LIBS)
 	@mkdir -p $(@D)
@@ -179,9 +190,11 @@ TSAN_FLAGS = BUILD=$(BUILD)/tsan SANITIZE=thread OPT="-O1 -g" WERROR=-Werror
 FUZZ_FLAGS = BUILD=$(BUILD)/fuzz CC=clang SANITIZE=address,undefined,fuzzer-no-link OPT="-O1 -g"
 FUZZ_SECONDS ?= 60
 CUTS ?= 20
+SEED ?= 1
+MINUTES ?= 3
 RUN_TESTS = $(PYTHON) tools/run_tests.py
 
-.PHONY: test test-unit test-e2e test-asan test-tsan fuzz powercut
+.PHONY: test test-unit test-e2e test-asan test-tsan fuzz powercut chaos
 test: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	@$(submake) tests
 	@BUILD=$(BUILD) $(RUN_TESTS) --name test unit replay e2e
@@ -204,6 +217,10 @@ fuzz: $(BUILD)/.deps-build $(BUILD)/.deps-lint
 powercut: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	@$(submake) all
 	@BUILD=$(BUILD) $(PYTHON) tests/power/powercut.py --cuts $(CUTS)
+chaos: $(BUILD)/.deps-build $(BUILD)/.deps-test
+	@$(submake) all $(BUILD)/tests/check_history $(BUILD)/tests/chaos_client
+	@BUILD=$(BUILD) $(PYTHON) tests/chaos/chaos.py --seed $(SEED) --minutes $(MINUTES) \
+	    --results $(BUILD)/results-chaos.json
 
 # ---- checks of the source ----------------------------------------------------------------------
 .PHONY: lint format
@@ -253,6 +270,7 @@ help:
 	@echo "make test-asan     the same under AddressSanitizer and UBSan; test-tsan: ThreadSanitizer"
 	@echo "make fuzz          every fuzz target, FUZZ_SECONDS=60 in all"
 	@echo "make powercut      power cuts on loop-mounted XFS and ext4, CUTS=20 each (root)"
+	@echo "make chaos         faults without pause and a checker, SEED=1 MINUTES=3 (root)"
 	@echo "make lint          format, static analysis, floors, sizes; make format: clang-format"
 	@echo "make install       PREFIX=/usr/local DESTDIR= LIBDIR= UNITDIR="
 	@echo "make deps          install missing Debian packages (as root or with sudo)"
