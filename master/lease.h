@@ -152,6 +152,8 @@ void lease_tick(struct lease_table *table, uint64_t now_ms);
 bool lease_is_moving(const struct lease_table *table, uint64_t handle);
 /* A lease is out or on its way: replicas may not have the chunk yet. */
 bool lease_is_live(const struct lease_table *table, uint64_t handle);
+/* It is live, or a round of it failed, so that a lease from before may still be out. */
+bool lease_is_known(const struct lease_table *table, uint64_t handle);
 /* The chunk's numbers of this epoch are used up: the shell should start a new epoch. */
 bool lease_epoch_wanted(const struct lease_table *table);
 void lease_set_epoch(struct lease_table *table, uint32_t epoch);

@@ -234,6 +234,11 @@ bool lease_is_live(const struct lease_table *table, uint64_t handle)
     return lease != NULL && lease->state != LEASE_IDLE;
 }
 
+bool lease_is_known(const struct lease_table *table, uint64_t handle)
+{
+    return lease_find(table, handle) != NULL;
+}
+
 bool lease_epoch_wanted(const struct lease_table *table)
 {
     return table->epoch_wanted;

@@ -35,6 +35,10 @@ static service_handler_fn *handler_of(enum gfs_msg type)
         return service_truncate;
     case GFS_MSG_COMMIT:
         return service_commit;
+    case GFS_MSG_SNAPSHOT:
+        return service_snapshot;
+    case GFS_MSG_WAIT:
+        return service_wait;
     case GFS_MSG_STATFS:
         return service_statfs;
     case GFS_MSG_SERVERS:
@@ -79,7 +83,7 @@ static void request_task(struct loop_task *task)
     handle(request->arg, request);
 }
 
-/* A chunkserver's connection carries this, so that its end reaches the metadata loop. */
+/* A chunkserver's connection carries this, and that of a client that waits for a file, so that its end reaches the metadata loop. */
 struct peer {
     struct service *service;
     struct rpc_conn *conn;
@@ -102,7 +106,7 @@ static void watch_conn(struct service *service, struct rpc_conn *conn)
 void service_on_request(void *arg, struct rpc_request *take_request)
 {
     struct service *service = arg;
-    if (take_request->type == GFS_MSG_REGISTER) {
+    if (take_request->type == GFS_MSG_REGISTER || take_request->type == GFS_MSG_WAIT) {
         watch_conn(service, take_request->conn);
     }
     if (loop_is_current(service->parts.loop)) {
@@ -118,6 +122,7 @@ static void close_task(struct loop_task *task)
 {
     struct peer *peer = (struct peer *)((char *)task - offsetof(struct peer, task));
     service_forget_link(peer->service, peer->conn);
+    service_wait_forget(peer->service, peer->conn);
     rpc_conn_unref(peer->conn);
     free(peer);
 }
@@ -229,6 +234,9 @@ enum gfs_err service_new(const struct service_parts *parts, struct service **ret
     if (err == GFS_OK) {
         err = service_maintain_init(service);
     }
+    if (err == GFS_OK) {
+        err = service_wait_init(service);
+    }
     if (err != GFS_OK) {
         loop_timer_release(&service->tick);
         service_free(service);
@@ -245,6 +253,9 @@ void service_stop(struct service *service)
     }
     service->stopping = true;
     loop_timer_release(&service->tick);
+    service_wait_stop(service);
+    service_snapshot_stop(service);
+    service_cow_stop(service);
     lease_drop_all(service->leases, GFS_ERR_STOPPING);
     service_run_effects(service);
 }
@@ -264,6 +275,8 @@ void service_free(struct service *service)
         pthread_join(service->epoch_under_way->thread, NULL);
         free(service->epoch_under_way);
     }
+    service_wait_free(service);
+    service_cow_free(service);
     collect_free(service->collect);
     lease_table_free(service->leases);
     registry_release(&service->registry);

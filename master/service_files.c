@@ -96,7 +96,7 @@ void service_create(struct service *service, struct rpc_request *take_request)
     opwindow_record(service->parts.window, msg->op_id.data, msg->op_id.len, &result,
                     &service->changes);
     struct fresh *fresh = NULL;
-    if (created && msg->first_chunk) {
+    if (created && msg->first_chunk && !service_snapshot_holds(service, inode)) {
         err = service_fresh_prepare(service, inode, 0, NULL, 0, &fresh);
     }
     set_create_reply(op, inode, created);
@@ -149,7 +149,9 @@ void service_commit(struct service *service, struct rpc_request *take_request)
         return;
     }
     op_answer_empty(op);
+    uint64_t id = msg->inode; /* the request goes with the op */
     op_commit(op);
+    service_wait_wake(service, id);
 }
 
 static enum gfs_err apply_publish(struct op *op, const Gfs__PublishRequest *msg,
@@ -219,7 +221,10 @@ void service_publish(struct service *service, struct rpc_request *take_request)
                         &service->changes);
     }
     set_publish_reply(op, inode);
+    uint64_t id = msg->inode;
     op_commit(op);
+    service_wait_wake(service, id);
+    service_wait_check(service); /* of the file that it replaced */
 }
 
 void service_abandon(struct service *service, struct rpc_request *take_request)
@@ -243,6 +248,7 @@ void service_abandon(struct service *service, struct rpc_request *take_request)
     }
     op_answer_empty(op);
     op_commit(op);
+    service_wait_check(service);
 }
 
 /* ---- truncate ------------------------------------------------------------------------------ */
@@ -300,7 +306,7 @@ static enum gfs_err check_truncate(struct op *op, const struct inode *inode, uin
     if (chunk == NULL) {
         return GFS_OK;
     }
-    if (lease_is_moving(service->leases, chunk->handle)) {
+    if (lease_is_moving(service->leases, chunk->handle) || service_snapshot_holds(service, inode)) {
         return GFS_ERR_BUSY;
     }
     struct lease_chunk state;
@@ -316,36 +322,79 @@ static enum gfs_err check_truncate(struct op *op, const struct inode *inode, uin
     return GFS_OK;
 }
 
-void service_truncate(struct service *service, struct rpc_request *take_request)
+static void truncate_copied(struct op *op, enum gfs_err err);
+
+/* Cuts the file, whose last chunk is its own. */
+static void truncate_file(struct op *op, struct inode *inode, uint64_t length_bytes)
 {
-    const Gfs__TruncateRequest *msg = (const void *)take_request->msg;
-    struct op *op = service_is_full(service, take_request) ? NULL : op_new(service, take_request);
-    if (op == NULL) {
+    struct service *service = op->service;
+    struct chunk *chunk = NULL;
+    enum gfs_err err = ns_truncate(service->parts.ns, inode, length_bytes, service_wall_ms(),
+                                   &service->changes, &chunk);
+    if (err != GFS_OK) {
+        changes_clear(&service->changes);
+        op_fail(op, err, 0, NULL);
         return;
     }
+    uint64_t id = inode_id(inode);
+    if (chunk == NULL) {
+        op_answer_empty(op);
+        op_commit(op);
+    } else {
+        op->handle = chunk->handle;
+        op->wait.done = truncate_durable;
+        journal_append(service->parts.journal, &service->changes, &op->wait);
+    }
+    service_wait_wake(service, id);
+}
+
+static void truncate_try(struct op *op)
+{
+    struct service *service = op->service;
+    const Gfs__TruncateRequest *msg = (const void *)op->request->msg;
     struct inode *inode;
-    struct chunk *chunk = NULL;
-    enum gfs_err err = ns_inode(service->parts.ns, msg->inode, &inode);
+    enum gfs_err err = journal_full(service->parts.journal)
+                           ? GFS_ERR_BUSY
+                           : ns_inode(service->parts.ns, msg->inode, &inode);
     if (err == GFS_OK) {
         err = check_truncate(op, inode, msg->length);
     }
-    if (err == GFS_OK) {
-        err = ns_truncate(service->parts.ns, inode, msg->length, service_wall_ms(),
-                          &service->changes, &chunk);
-    }
     if (err != GFS_OK) {
-        changes_clear(&service->changes);
         op->err = err;
         op->retry_ms = gfs_err_class(err) == GFS_ERR_CLASS_RETRY ? SERVICE_RETRY_MS : 0;
         op_finish(op);
         return;
     }
-    if (chunk == NULL) {
-        op_answer_empty(op);
-        op_commit(op);
+    const struct chunk *cut = find_cut(service->parts.ns, inode, msg->length);
+    if (cut == NULL || cut->references == 1) {
+        truncate_file(op, inode, msg->length);
         return;
     }
-    op->handle = chunk->handle;
-    op->wait.done = truncate_durable;
-    journal_append(service->parts.journal, &service->changes, &op->wait);
+    if (op->tries++ > 0) {
+        op_fail(op, GFS_ERR_BUSY, 0, "the chunk was shared again meanwhile");
+        return;
+    }
+    struct inode_attr attr;
+    ns_attr(service->parts.ns, inode, &attr);
+    op->inode = msg->inode;
+    op->index = (uint32_t)(msg->length / attr.chunk_size_bytes);
+    op->copied = truncate_copied;
+    service_cow_begin(op, cut);
+}
+
+static void truncate_copied(struct op *op, enum gfs_err err)
+{
+    if (err != GFS_OK) {
+        op_fail(op, err, 0, op->detail);
+        return;
+    }
+    truncate_try(op);
+}
+
+void service_truncate(struct service *service, struct rpc_request *take_request)
+{
+    struct op *op = service_is_full(service, take_request) ? NULL : op_new(service, take_request);
+    if (op != NULL) {
+        truncate_try(op);
+    }
 }

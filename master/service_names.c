@@ -106,9 +106,11 @@ static void end_change(struct op *op, enum gfs_err err, ProtobufCBinaryData id)
         op_fail(op, err, 0, NULL);
         return;
     }
-    record(op->service, id, op->request->type);
+    struct service *service = op->service;
+    record(service, id, op->request->type);
     op_answer_empty(op);
     op_commit(op);
+    service_wait_check(service);
 }
 
 /* What every change begins with. NULL: the request has been answered. */

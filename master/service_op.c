@@ -115,7 +115,9 @@ void op_fail(struct op *op, enum gfs_err err, uint32_t retry_ms, const char *det
     if (retry_ms == 0 && gfs_err_class(err) == GFS_ERR_CLASS_RETRY) {
         op->retry_ms = SERVICE_RETRY_MS;
     }
-    snprintf(op->detail, sizeof(op->detail), "%s", detail != NULL ? detail : "");
+    if (detail != op->detail) {
+        snprintf(op->detail, sizeof(op->detail), "%s", detail != NULL ? detail : "");
+    }
     op_finish(op);
 }
 

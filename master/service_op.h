@@ -41,6 +41,7 @@ struct service {
     struct service_cow *cows;           /* copies on write under way, by file and index */
     struct service_snapshot *snapshots; /* under way */
     struct service_waits *waits;
+    uint64_t down_ms[REGISTRY_SERVERS_MAX]; /* when a server went away last, + 1 */
     struct loop_timer tick;
     uint64_t tick_count;
     struct journal_wait tick_wait;
@@ -129,15 +130,18 @@ void service_apply_report(struct service *service, uint16_t slot, const Gfs__Chu
  * Gives the file op->inode a chunk of its own at op->index, in the place of the shared one there
  * (references > 1). Ends with op->copied, perhaps before it returns: the file may have changed
  * meanwhile, so on GFS_OK look at everything again (the snapshot hold too); on an error nothing has
- * changed, op->detail may say more: end with op_fail.
+ * changed, and op->detail says more: end with op_fail(op, err, 0, op->detail).
  */
 void service_cow_begin(struct op *op, const struct chunk *chunk);
 void service_cow_stop(struct service *service);
+void service_cow_free(struct service *service);
 
 /* ---- service_snapshot.c ---- */
 /* A snapshot of a tree with this file is being made: no lease, no fresh chunk, no truncation now:
  * answer BUSY. */
 bool service_snapshot_holds(const struct service *service, const struct inode *inode);
+/* Leases that the server has as a primary may be out still. */
+void service_snapshot_server_down(struct service *service, uint16_t slot);
 void service_snapshot_stop(struct service *service);
 
 /* ---- service_wait.c ---- */

@@ -85,6 +85,7 @@ void service_register(struct service *service, struct rpc_request *take_request)
     if (!same_link) {
         rpc_conn_ref(claim.link);
         lease_server_down(service->leases, server->slot);
+        service_snapshot_server_down(service, server->slot);
         /* What was sent to it on the old connection gets no answer that counts. */
         collect_server_down(service->collect, server->slot);
         service_sweep_drop(service, server->slot);
@@ -106,6 +107,7 @@ static void server_is_down(struct service *service, const struct registry_server
     log_event(LOG_WARN, "chunkserver_down", "server=%s addr=%s why=\"%s\"", text, server->addr,
               why);
     lease_server_down(service->leases, server->slot);
+    service_snapshot_server_down(service, server->slot);
     collect_server_down(service->collect, server->slot);
     service_sweep_drop(service, server->slot);
 }
