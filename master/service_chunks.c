@@ -102,6 +102,7 @@ static bool fill_chunk(struct op *op, const struct chunk *chunk, bool all, Gfs__
     info->length = chunk->length_bytes;
     info->goal = chunk->goal;
     info->cuts = chunk->cuts;
+    info->family = ns_chunk_family(op->service->parts.ns, chunk);
     if (all) {
         list_all(op->service, chunk, &list);
     } else {
@@ -247,12 +248,23 @@ static void lease_leased(struct op *op, enum gfs_err err, const struct lease_gra
         ns_attr(service->parts.ns, inode, &attr);
         lease->length = chunk->length_bytes;
         lease->cuts = chunk->cuts;
+        lease->family = ns_chunk_family(service->parts.ns, chunk);
         lease->chunk_size = attr.chunk_size_bytes;
         gfs__lease_reply__init(reply);
         reply->lease = lease;
         op->reply = &reply->base;
     }
     op_finish(op);
+}
+
+/* The chunk was shared with a snapshot; the file has one of its own now, or cannot get it. */
+static void lease_copied(struct op *op, enum gfs_err err)
+{
+    if (err != GFS_OK) {
+        op_fail(op, err, 0, op->detail);
+        return;
+    }
+    ask(op, 0);
 }
 
 static void ask(struct op *op, uint32_t failed_version)
@@ -264,10 +276,22 @@ static void ask(struct op *op, uint32_t failed_version)
         op_fail(op, err, 0, NULL);
         return;
     }
-    const struct chunk *chunk = ns_chunk_at(service->parts.ns, inode, op->index);
+    if (service_snapshot_holds(service, inode)) {
+        op_fail(op, GFS_ERR_BUSY, 0, "a snapshot of it is being made");
+        return;
+    }
+    struct chunk *chunk = ns_chunk_at(service->parts.ns, inode, op->index);
     if (chunk == NULL) {
         ask_fresh(op, inode);
         return;
+    }
+    if (chunk->references > 1) {
+        op->copied = lease_copied;
+        service_cow_begin(op, chunk);
+        return;
+    }
+    if (ns_chunk_claim(service->parts.ns, inode, chunk)) {
+        failed_version = chunk->version; /* a lease that is out names another file, or none */
     }
     op->handle = chunk->handle;
     struct lease_chunk state;

@@ -72,7 +72,7 @@ __attribute__((weak)) enum gfs_err lease_settle(struct lease_table *table,
                                                 const struct lease_chunk *chunk,
                                                 struct lease_waiter *waiter)
 {
-    return GFS_ERR_BUSY;
+    return lease_cut(table, chunk, waiter);
 }
 
 static void cow_try(struct service_cow *cow);

@@ -110,18 +110,15 @@ static void do_grant(struct service *service, const struct lease_effect *effect)
         ids[i - 1] = (ProtobufCBinaryData){.len = GFS_UUID_BYTES, .data = server->uuid};
     }
     const struct chunk *chunk = chunkmap_find(ns_chunkmap(service->parts.ns), effect->grant.handle);
-    const struct inode *owner = chunk != NULL ? ns_chunk_owner(service->parts.ns, chunk) : NULL;
-    if (owner == NULL) {
+    if (chunk == NULL || chunk_released(chunk)) {
         lease_drop(service->leases, grant->handle, GFS_ERR_STALE_HANDLE);
         return;
     }
-    struct inode_attr attr;
-    ns_attr(service->parts.ns, owner, &attr);
     msg.handle = grant->handle;
     msg.version = grant->version;
     msg.fresh = effect->fresh;
     msg.lease_ms = (uint32_t)service->parts.options->lease_ms;
-    msg.chunk_size = attr.chunk_size_bytes;
+    msg.chunk_size = chunk_size_bytes(chunk);
     msg.secondaries = addrs;
     msg.n_secondaries = grant->count - 1u;
     msg.secondary_ids = ids;

@@ -1,0 +1,413 @@
+/* Snapshots, copies on write and waiting for growth, through the master's service. */
+#include "master_rig.h"
+
+static uint64_t make_file(const char *path)
+{
+    Gfs__CreateRequest msg = GFS__CREATE_REQUEST__INIT;
+    struct rig_answer answer;
+    msg.path = rig_bytes(path);
+    msg.exclusive = true;
+    msg.chunk_size = GFS_CHUNK_SIZE_MIN_BYTES;
+    assert_int_equal(rig_call(GFS_MSG_CREATE, &msg, &answer), GFS_OK);
+    uint64_t inode = ((Gfs__CreateReply *)answer.msg)->attr->inode;
+    rig_free_msg(&answer);
+    return inode;
+}
+
+static enum gfs_err lookup(const char *path, uint64_t *ret_inode, uint64_t *ret_length)
+{
+    Gfs__LookupRequest msg = GFS__LOOKUP_REQUEST__INIT;
+    struct rig_answer answer;
+    msg.path = rig_bytes(path);
+    enum gfs_err err = rig_call(GFS_MSG_LOOKUP, &msg, &answer);
+    if (err == GFS_OK) {
+        const Gfs__Attr *attr = ((Gfs__LookupReply *)answer.msg)->attr;
+        *ret_inode = attr->inode;
+        *ret_length = attr->length;
+    }
+    rig_free_msg(&answer);
+    return err;
+}
+
+static void make_dir(const char *path)
+{
+    Gfs__MkdirRequest msg = GFS__MKDIR_REQUEST__INIT;
+    msg.path = rig_bytes(path);
+    assert_int_equal(rig_do(GFS_MSG_MKDIR, &msg), GFS_OK);
+}
+
+static enum gfs_err delete (const char *path) {
+    Gfs__RemoveRequest msg = GFS__REMOVE_REQUEST__INIT; msg.path = rig_bytes(path);
+    msg.recursive = true;
+    return rig_do(GFS_MSG_REMOVE, &msg);
+}
+
+/* The reply is the caller's to free. */
+static enum gfs_err lease(uint64_t inode, struct rig_answer *ret_answer, Gfs__Lease **ret_lease)
+{
+    Gfs__LeaseRequest msg = GFS__LEASE_REQUEST__INIT;
+    msg.inode = inode;
+    enum gfs_err err = rig_call(GFS_MSG_LEASE, &msg, ret_answer);
+    *ret_lease = err == GFS_OK ? ((Gfs__LeaseReply *)ret_answer->msg)->lease : NULL;
+    return err;
+}
+
+static enum gfs_err commit(uint64_t inode, uint64_t handle, uint32_t version, uint32_t length)
+{
+    Gfs__CommitChunk chunk = GFS__COMMIT_CHUNK__INIT;
+    Gfs__CommitChunk *chunks[] = {&chunk};
+    Gfs__CommitRequest msg = GFS__COMMIT_REQUEST__INIT;
+    chunk.handle = handle;
+    chunk.version = version;
+    chunk.length = length;
+    msg.inode = inode;
+    msg.n_chunks = 1;
+    msg.chunks = chunks;
+    return rig_do(GFS_MSG_COMMIT, &msg);
+}
+
+struct written {
+    uint64_t handle, family;
+    uint32_t version;
+};
+
+/* Lease, write, commit: the file's chunk 0 has `length` bytes. */
+static struct written write_file(uint64_t inode, uint32_t length)
+{
+    struct rig_answer answer;
+    Gfs__Lease *got;
+    assert_int_equal(lease(inode, &answer, &got), GFS_OK);
+    assert_int_equal(got->n_replicas, RIG_SERVERS);
+    assert_true(rig_write(got, length));
+    assert_int_equal(commit(inode, got->handle, got->version, length), GFS_OK);
+    struct written written = {got->handle, got->family, got->version};
+    rig_free_msg(&answer);
+    return written;
+}
+
+static enum gfs_err snapshot_as(const char *from, const char *to, const char *id)
+{
+    Gfs__SnapshotRequest msg = GFS__SNAPSHOT_REQUEST__INIT;
+    msg.from = rig_bytes(from);
+    msg.to = rig_bytes(to);
+    msg.op_id = rig_bytes(id);
+    return rig_do(GFS_MSG_SNAPSHOT, &msg);
+}
+
+static enum gfs_err snapshot(const char *from, const char *to)
+{
+    return snapshot_as(from, to, "");
+}
+
+struct seen {
+    uint64_t handle;
+    uint32_t version, length;
+    uint64_t file_length;
+    size_t replicas;
+};
+
+static struct seen look(uint64_t inode)
+{
+    Gfs__ChunksRequest msg = GFS__CHUNKS_REQUEST__INIT;
+    struct rig_answer answer;
+    msg.inode = inode;
+    assert_int_equal(rig_call(GFS_MSG_CHUNKS, &msg, &answer), GFS_OK);
+    const Gfs__ChunksReply *reply = (const void *)answer.msg;
+    assert_int_equal(reply->n_chunks, 1);
+    struct seen seen = {reply->chunks[0]->handle, reply->chunks[0]->version,
+                        reply->chunks[0]->length, reply->attr->length,
+                        reply->chunks[0]->n_replicas};
+    rig_free_msg(&answer);
+    return seen;
+}
+
+static int copies(void)
+{
+    int sum = 0;
+    pthread_mutex_lock(&rig.lock);
+    for (size_t i = 0; i < RIG_SERVERS; i++) {
+        sum += rig.servers[i].copies;
+    }
+    pthread_mutex_unlock(&rig.lock);
+    return sum;
+}
+
+static void fail_copies(size_t servers, enum gfs_err err)
+{
+    pthread_mutex_lock(&rig.lock);
+    for (size_t i = 0; i < RIG_SERVERS; i++) {
+        rig.servers[i].copy_err = i < servers ? err : GFS_OK;
+    }
+    pthread_mutex_unlock(&rig.lock);
+}
+
+/* ---- snapshots ------------------------------------------------------------------------------ */
+
+static void test_a_snapshot_ends_leases_and_the_next_write_copies(void **state)
+{
+    make_dir("/d");
+    uint64_t file = make_file("/d/f");
+    struct written first = write_file(file, 1000);
+    struct rig_answer answer;
+    Gfs__Lease *old;
+    assert_int_equal(lease(file, &answer, &old), GFS_OK);
+    assert_int_equal(snapshot("/d", "/s"), GFS_OK);
+    assert_int_equal(copies(), 0);
+    assert_false(rig_write(old, 2000)); /* fenced */
+    assert_int_equal(commit(file, old->handle, old->version, 2000), GFS_ERR_STALE_VERSION);
+    rig_free_msg(&answer);
+
+    uint64_t copy, length;
+    assert_int_equal(lookup("/s/f", &copy, &length), GFS_OK);
+    assert_int_equal(length, 1000);
+    assert_int_equal(look(copy).handle, first.handle);
+    assert_int_equal(look(file).handle, first.handle);
+    /* Even at the right version nothing makes a shared chunk longer. */
+    assert_int_equal(commit(file, first.handle, look(file).version, 2000), GFS_ERR_STALE_VERSION);
+
+    struct written second = write_file(file, 3000);
+    assert_int_not_equal(second.handle, first.handle);
+    assert_int_equal(second.family, first.handle);
+    assert_int_equal(copies(), RIG_SERVERS);
+    assert_int_equal(look(copy).handle, first.handle);
+    assert_int_equal(look(copy).length, 1000);
+    assert_int_equal(look(file).length, 3000);
+
+    /* The last one that holds it writes it in place. */
+    struct written third = write_file(copy, 1500);
+    assert_int_equal(third.handle, first.handle);
+    assert_int_equal(copies(), RIG_SERVERS);
+    assert_int_equal(look(file).length, 3000);
+}
+
+static void test_a_snapshot_of_a_snapshot_outlives_both(void **state)
+{
+    uint64_t file = make_file("/f");
+    struct written first = write_file(file, 1000);
+    assert_int_equal(snapshot("/f", "/s1"), GFS_OK);
+    assert_int_equal(snapshot("/s1", "/s2"), GFS_OK);
+    uint64_t s1, s2, length;
+    assert_int_equal(lookup("/s1", &s1, &length), GFS_OK);
+    assert_int_equal(lookup("/s2", &s2, &length), GFS_OK);
+    struct written second = write_file(s1, 2000);
+    assert_int_equal(second.family, first.handle);
+    assert_int_equal(delete ("/f"), GFS_OK);
+    assert_int_equal(look(s2).handle, first.handle);
+    assert_int_equal(look(s2).length, 1000);
+    struct written third = write_file(s2, 500);
+    assert_int_equal(third.handle, first.handle); /* its own by now, though another made it */
+    assert_int_equal(delete ("/s2"), GFS_OK);
+    assert_int_equal(look(s1).length, 2000);
+}
+
+static void test_a_retry_finds_the_first_try_and_errors_change_nothing(void **state)
+{
+    make_dir("/d");
+    make_file("/d/f");
+    assert_int_equal(snapshot_as("/d", "/s", "0123456789abcdef"), GFS_OK);
+    assert_int_equal(snapshot_as("/d", "/s", "0123456789abcdef"), GFS_OK);
+    assert_int_equal(snapshot_as("/d", "/s", "0123456789abcdeg"), GFS_ERR_EXISTS);
+    assert_int_equal(snapshot("/d", "/d/inside"), GFS_ERR_LOOP);
+    assert_int_equal(snapshot("/", "/all"), GFS_ERR_LOOP);
+    assert_int_equal(snapshot("/none", "/t"), GFS_ERR_NOT_FOUND);
+    assert_int_equal(snapshot("/d", "/none/t"), GFS_ERR_NOT_FOUND);
+    assert_int_equal(snapshot("/d", "/d/f/t"), GFS_ERR_NOT_DIR);
+    assert_int_equal(snapshot("d", "/t"), GFS_ERR_BAD_PATH);
+    assert_int_equal(snapshot("/d", ""), GFS_ERR_BAD_PATH);
+    assert_int_equal(snapshot("/d", "/"), GFS_ERR_EXISTS);
+    uint64_t inode, length;
+    assert_int_equal(lookup("/t", &inode, &length), GFS_ERR_NOT_FOUND);
+    assert_int_equal(lookup("/s/f", &inode, &length), GFS_OK);
+}
+
+static void test_leases_below_are_held_back_meanwhile(void **state)
+{
+    make_dir("/d");
+    uint64_t file = make_file("/d/f");
+    uint64_t other = make_file("/g");
+    write_file(file, 1000);
+    write_file(other, 1000);
+    rig_hold_raises(true);
+    Gfs__SnapshotRequest msg = GFS__SNAPSHOT_REQUEST__INIT;
+    msg.from = rig_bytes("/d");
+    msg.to = rig_bytes("/s");
+    struct rig_answer answer, leased;
+    Gfs__Lease *got;
+    rig_begin(rig.client, GFS_MSG_SNAPSHOT, &msg, &answer);
+    for (int i = 0; i < RIG_SERVERS; i++) {
+        size_t held = 0;
+        while (held == 0) {
+            pthread_mutex_lock(&rig.lock);
+            held = rig.servers[i].held_count;
+            pthread_mutex_unlock(&rig.lock);
+            poll(NULL, 0, 1);
+        }
+    }
+    assert_int_equal(lease(file, &leased, &got), GFS_ERR_BUSY);
+    assert_int_equal(lease(other, &leased, &got), GFS_OK);
+    rig_free_msg(&leased);
+    Gfs__TruncateRequest cut = GFS__TRUNCATE_REQUEST__INIT;
+    cut.inode = file;
+    cut.length = 10;
+    assert_int_equal(rig_do(GFS_MSG_TRUNCATE, &cut), GFS_ERR_BUSY);
+    rig_hold_raises(false);
+    assert_int_equal(rig_end(&answer), GFS_OK);
+    rig_free_msg(&answer);
+    assert_int_equal(rig_do(GFS_MSG_TRUNCATE, &cut), GFS_OK);
+    uint64_t copy, length;
+    assert_int_equal(lookup("/s/f", &copy, &length), GFS_OK);
+    assert_int_equal(length, 1000);
+    assert_int_equal(look(copy).length, 1000);
+    assert_int_equal(look(file).length, 10);
+    assert_int_not_equal(look(copy).handle, look(file).handle);
+}
+
+/* ---- copies on write ------------------------------------------------------------------------ */
+
+static void test_a_copy_that_fails_changes_nothing(void **state)
+{
+    uint64_t file = make_file("/f");
+    struct written first = write_file(file, 1000);
+    assert_int_equal(snapshot("/f", "/s"), GFS_OK);
+    struct rig_answer answer;
+    Gfs__Lease *got;
+    fail_copies(2, GFS_ERR_NO_SPACE);
+    assert_int_equal(lease(file, &answer, &got), GFS_ERR_NO_REPLICA);
+    rig_free_msg(&answer);
+    assert_int_equal(look(file).handle, first.handle);
+    assert_int_equal(look(file).length, 1000);
+    fail_copies(1, GFS_ERR_NO_SPACE); /* two will do */
+    assert_int_equal(lease(file, &answer, &got), GFS_OK);
+    assert_int_not_equal(got->handle, first.handle);
+    assert_int_equal(got->n_replicas, RIG_SERVERS - 1);
+    assert_true(rig_write(got, 1100));
+    rig_free_msg(&answer);
+    uint64_t copy, length;
+    assert_int_equal(lookup("/s", &copy, &length), GFS_OK);
+    assert_int_equal(look(copy).handle, first.handle);
+}
+
+static void test_those_who_ask_at_once_share_one_copy(void **state)
+{
+    enum { CALLERS = 8 };
+    uint64_t file = make_file("/f");
+    write_file(file, 1000);
+    assert_int_equal(snapshot("/f", "/s"), GFS_OK);
+    struct rig_answer answers[CALLERS];
+    Gfs__LeaseRequest msg = GFS__LEASE_REQUEST__INIT;
+    msg.inode = file;
+    for (int i = 0; i < CALLERS; i++) {
+        rig_begin(rig.client, GFS_MSG_LEASE, &msg, &answers[i]);
+    }
+    uint64_t handle = 0;
+    for (int i = 0; i < CALLERS; i++) {
+        assert_int_equal(rig_end(&answers[i]), GFS_OK);
+        const Gfs__Lease *got = ((Gfs__LeaseReply *)answers[i].msg)->lease;
+        handle = i == 0 ? got->handle : handle;
+        assert_int_equal(got->handle, handle);
+        rig_free_msg(&answers[i]);
+    }
+    assert_int_equal(copies(), RIG_SERVERS);
+}
+
+/* ---- waiting -------------------------------------------------------------------------------- */
+
+static void begin_wait(uint64_t inode, uint64_t offset, uint32_t timeout_ms,
+                       struct rig_answer *answer)
+{
+    Gfs__WaitRequest msg = GFS__WAIT_REQUEST__INIT;
+    msg.inode = inode;
+    msg.offset = offset;
+    msg.timeout_ms = timeout_ms;
+    rig_begin(rig.client, GFS_MSG_WAIT, &msg, answer);
+}
+
+/* The length that it ended with. */
+static uint64_t end_wait(struct rig_answer *answer)
+{
+    assert_int_equal(rig_end(answer), GFS_OK);
+    uint64_t length = ((Gfs__WaitReply *)answer->msg)->attr->length;
+    rig_free_msg(answer);
+    return length;
+}
+
+static void test_waiters_are_told_of_growth(void **state)
+{
+    uint64_t file = make_file("/f");
+    struct rig_answer near, far, late;
+    begin_wait(file, 0, 10000, &near);
+    begin_wait(file, 999, 10000, &far);
+    begin_wait(file, 1000, 300, &late);
+    write_file(file, 500);
+    assert_int_equal(end_wait(&near), 500);
+    write_file(file, 1000);
+    assert_int_equal(end_wait(&far), 1000);
+    assert_int_equal(end_wait(&late), 1000); /* by its time */
+    begin_wait(file, 999, 10000, &near);
+    assert_int_equal(end_wait(&near), 1000);
+    begin_wait(file, 1000, 0, &near);
+    assert_int_equal(end_wait(&near), 1000);
+}
+
+static void test_waiters_are_told_of_a_removal(void **state)
+{
+    make_dir("/d");
+    uint64_t file = make_file("/d/f");
+    struct rig_answer answer;
+    begin_wait(file, 0, 10000, &answer);
+    make_dir("/e"); /* behind it on the connection: it waits by now */
+    assert_int_equal(delete ("/d"), GFS_OK);
+    assert_int_equal(rig_end(&answer), GFS_ERR_STALE_HANDLE);
+    begin_wait(file, 0, 10000, &answer);
+    assert_int_equal(rig_end(&answer), GFS_ERR_STALE_HANDLE);
+    uint64_t dir, length;
+    assert_int_equal(lookup("/e", &dir, &length), GFS_OK);
+    begin_wait(dir, 0, 10000, &answer);
+    assert_int_equal(rig_end(&answer), GFS_ERR_IS_DIR);
+}
+
+static void test_one_connection_has_so_many_waiters(void **state)
+{
+    enum { MANY = 300, MAX = 256 };
+    uint64_t file = make_file("/f");
+    struct rig_answer *answers = calloc(MANY, sizeof(*answers));
+    for (int i = 0; i < MANY; i++) {
+        begin_wait(file, 0, 10000, &answers[i]);
+    }
+    for (int i = MAX; i < MANY; i++) {
+        assert_int_equal(rig_end(&answers[i]), GFS_ERR_BUSY);
+    }
+    write_file(file, 1);
+    for (int i = 0; i < MAX; i++) {
+        assert_int_equal(end_wait(&answers[i]), 1);
+    }
+    free(answers);
+}
+
+static void test_a_stop_answers_all(void **state)
+{
+    uint64_t file = make_file("/f");
+    struct rig_answer answer;
+    begin_wait(file, 0, 10000, &answer);
+    make_dir("/e");
+    rig_on_loop(rig_stop_service);
+    assert_int_equal(rig_end(&answer), GFS_ERR_STOPPING);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, rig_setup, rig_teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_snapshot_ends_leases_and_the_next_write_copies),
+        TEST(test_a_snapshot_of_a_snapshot_outlives_both),
+        TEST(test_a_retry_finds_the_first_try_and_errors_change_nothing),
+        TEST(test_leases_below_are_held_back_meanwhile),
+        TEST(test_a_copy_that_fails_changes_nothing),
+        TEST(test_those_who_ask_at_once_share_one_copy),
+        TEST(test_waiters_are_told_of_growth),
+        TEST(test_waiters_are_told_of_a_removal),
+        TEST(test_one_connection_has_so_many_waiters),
+        TEST(test_a_stop_answers_all),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
