@@ -13,6 +13,11 @@ static void build(struct fixture *fx)
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(ns_chunk_create(fx->ns, inode, i, &fx->changes, &chunk), GFS_OK);
     }
+    uint64_t handle;
+    assert_int_equal(ns_snapshot(fx->ns, "/d/e/f", 6, "/d/s", 4, fx->now_ms, &fx->changes), GFS_OK);
+    assert_int_equal(ns_take_handle(fx->ns, &fx->changes, &handle), GFS_OK);
+    assert_int_equal(ns_chunk_replace(fx->ns, inode, 1, handle, fx->now_ms, &fx->changes, &chunk),
+                     GFS_OK);
     assert_int_equal(fixture_create(fx, "/d/g", true, false, &inode), GFS_OK);
     assert_int_equal(fixture_create(fx, "/d/h", true, true, &inode), GFS_OK);
     assert_int_equal(opwindow_reserve(&fx->changes), GFS_OK);

@@ -645,7 +645,9 @@ static void step(struct world *world)
     void (*op)(struct world *, const char *) = ops[draw(world, sizeof(ops) / sizeof(ops[0]))];
     if (draw(world, 2) == 0 && op != do_remove) { /* something that is there */
         const struct model_node *node = &world->model.nodes[draw(world, world->model.count)];
-        strcpy(path, node->path[0] != '\0' ? node->path : path);
+        if (node->path[0] != '\0') {
+            strcpy(path, node->path);
+        }
     }
     size_t before = world->fx.changes.len_bytes;
     op(world, path);
