@@ -49,8 +49,8 @@ struct rig {
     struct journal_backend backend;
     struct service *service;
     struct rpc_server *net;
-    struct rpc_client *client;
-    pthread_mutex_t lock; /* of the servers */
+    struct rpc_client *client, *other; /* of two connections */
+    pthread_mutex_t lock;              /* of the servers */
     struct rig_server servers[RIG_SERVERS];
 };
 
@@ -193,9 +193,21 @@ static void rig_copy(struct rig_server *server, struct rpc_request *request)
     rpc_reply(request, &reply.base, NULL);
 }
 
-static void rig_sync(struct rpc_request *request)
+static void rig_sync(struct rig_server *server, struct rpc_request *request)
 {
+    const Gfs__SyncChunkRequest *msg = (const void *)request->msg;
     Gfs__SyncChunkReply reply = GFS__SYNC_CHUNK_REPLY__INIT;
+    unsigned source = (unsigned)(strrchr(msg->source, ':')[1 + 3] - '1'); /* 127.0.0.1:100N */
+    struct rig_chunk *to = rig_find(server, msg->handle);
+    const struct rig_chunk *from = rig_find(&rig.servers[source], msg->handle);
+    if (to == NULL || from == NULL || to->version != msg->version) {
+        rpc_reply_error(request, GFS_ERR_NO_CHUNK, 0, NULL);
+        return;
+    }
+    to->serial = from->serial;
+    to->length = from->length;
+    reply.serial = to->serial;
+    reply.length = to->length;
     rpc_reply(request, &reply.base, NULL);
 }
 
@@ -217,7 +229,7 @@ static void rig_on_request(void *arg, struct rpc_request *request)
         rig_copy(server, request);
         break;
     case GFS_MSG_SYNC_CHUNK:
-        rig_sync(request);
+        rig_sync(server, request);
         break;
     case GFS_MSG_GRANT_LEASE:
         server->grants++;
@@ -348,6 +360,7 @@ static int rig_setup(void **state)
     struct rpc_identity client = {.role = GFS_ROLE_CLIENT};
     struct rpc_events none = {.on_request = rig_on_request};
     assert_int_equal(rpc_client_new(rig.client_loop, &client, NULL, &none, &rig.client), GFS_OK);
+    assert_int_equal(rpc_client_new(rig.client_loop, &client, NULL, &none, &rig.other), GFS_OK);
     for (uint8_t i = 0; i < RIG_SERVERS; i++) {
         rig_register(&rig.servers[i], i + 1);
     }
@@ -393,6 +406,7 @@ static int rig_teardown(void **state)
     rig_hold_raises(false);
     rig_on_loop(rig_stop_service);
     rpc_client_free(rig.client);
+    rpc_client_free(rig.other);
     for (size_t i = 0; i < RIG_SERVERS; i++) {
         rpc_client_free(rig.servers[i].rpc);
     }

@@ -262,6 +262,70 @@ static void test_leases_below_are_held_back_meanwhile(void **state)
     assert_int_not_equal(look(copy).handle, look(file).handle);
 }
 
+/* What comes into the source while it is held is settled too. */
+static void test_a_file_renamed_into_it_meanwhile_is_settled(void **state)
+{
+    make_dir("/d");
+    uint64_t file = make_file("/d/f");
+    uint64_t late = make_file("/late");
+    write_file(file, 1000);
+    write_file(late, 1000);
+    struct rig_answer leased, answer;
+    Gfs__Lease *old;
+    assert_int_equal(lease(late, &leased, &old), GFS_OK);
+    rig_hold_raises(true);
+    Gfs__SnapshotRequest msg = GFS__SNAPSHOT_REQUEST__INIT;
+    msg.from = rig_bytes("/d");
+    msg.to = rig_bytes("/s");
+    rig_begin(rig.client, GFS_MSG_SNAPSHOT, &msg, &answer);
+    Gfs__RenameRequest move = GFS__RENAME_REQUEST__INIT;
+    move.from = rig_bytes("/late");
+    move.to = rig_bytes("/d/late");
+    assert_int_equal(rig_do(GFS_MSG_RENAME, &move), GFS_OK);
+    assert_true(rig_write(old, 1001));
+    rig_hold_raises(false);
+    assert_int_equal(rig_end(&answer), GFS_OK);
+    rig_free_msg(&answer);
+    assert_false(rig_write(old, 2000));
+    rig_free_msg(&leased);
+    uint64_t copy, length;
+    assert_int_equal(lookup("/s/late", &copy, &length), GFS_OK);
+    assert_int_equal(length, 1000);
+}
+
+static void close_server(size_t i)
+{
+    rpc_client_free(rig.servers[i].rpc);
+    rig.servers[i].rpc = NULL;
+    for (uint32_t up = RIG_SERVERS; up == RIG_SERVERS;) {
+        Gfs__StatfsRequest msg = GFS__STATFS_REQUEST__INIT;
+        struct rig_answer answer;
+        assert_int_equal(rig_call(GFS_MSG_STATFS, &msg, &answer), GFS_OK);
+        up = ((Gfs__StatfsReply *)answer.msg)->servers_up;
+        rig_free_msg(&answer);
+    }
+}
+
+/* The master forgets the leases of a primary that goes away; the primary may use them still. */
+static void test_leases_of_servers_that_went_away_are_ended(void **state)
+{
+    poll(NULL, 0, 2);
+    rig.options.lease_ms = 1; /* the time after the start is over */
+    uint64_t file = make_file("/f");
+    write_file(file, 1000);
+    rig.options.lease_ms = 60000;
+    struct rig_answer leased;
+    Gfs__Lease *old;
+    assert_int_equal(lease(file, &leased, &old), GFS_OK);
+    size_t primary = old->replicas[0]->server.data[0] - 1u;
+    close_server(primary);
+    assert_true(rig_write(old, 1001)); /* it has not heard of it */
+    assert_int_equal(snapshot("/f", "/s"), GFS_OK);
+    assert_false(rig_write(old, 1002));
+    rig_free_msg(&leased);
+    assert_int_equal(look(file).replicas, RIG_SERVERS - 1);
+}
+
 /* ---- copies on write ------------------------------------------------------------------------ */
 
 static void test_a_copy_that_fails_changes_nothing(void **state)
@@ -285,6 +349,24 @@ static void test_a_copy_that_fails_changes_nothing(void **state)
     uint64_t copy, length;
     assert_int_equal(lookup("/s", &copy, &length), GFS_OK);
     assert_int_equal(look(copy).handle, first.handle);
+}
+
+/* One that comes back with what nobody copied must not show it in the snapshot. */
+static void test_a_replica_that_was_away_is_stale_for_the_snapshot_too(void **state)
+{
+    uint64_t file = make_file("/f");
+    write_file(file, 1000);
+    assert_int_equal(snapshot("/f", "/s"), GFS_OK);
+    uint32_t version = look(file).version;
+    close_server(2);
+    struct rig_answer answer;
+    Gfs__Lease *got;
+    assert_int_equal(lease(file, &answer, &got), GFS_OK);
+    assert_int_equal(got->n_replicas, RIG_SERVERS - 1);
+    rig_free_msg(&answer);
+    uint64_t copy, length;
+    assert_int_equal(lookup("/s", &copy, &length), GFS_OK);
+    assert_true(look(copy).version > version);
 }
 
 static void test_those_who_ask_at_once_share_one_copy(void **state)
@@ -384,6 +466,31 @@ static void test_one_connection_has_so_many_waiters(void **state)
     free(answers);
 }
 
+static void test_a_closed_connection_leaves_no_waiters(void **state)
+{
+    enum { MANY = 256 };
+    uint64_t file = make_file("/f");
+    struct rig_answer *answers = calloc(MANY, sizeof(*answers));
+    Gfs__WaitRequest msg = GFS__WAIT_REQUEST__INIT;
+    msg.inode = file;
+    msg.timeout_ms = 10000;
+    for (int i = 0; i < MANY; i++) {
+        rig_begin(rig.other, GFS_MSG_WAIT, &msg, &answers[i]);
+    }
+    Gfs__WaitRequest now = GFS__WAIT_REQUEST__INIT;
+    struct rig_answer last;
+    now.inode = file;
+    rig_begin(rig.other, GFS_MSG_WAIT, &now, &last); /* behind them: they wait by now */
+    assert_int_equal(rig_end(&last), GFS_OK);
+    rig_free_msg(&last);
+    rpc_client_drop(rig.other, rpc_server_addr(rig.net));
+    for (int i = 0; i < MANY; i++) {
+        assert_int_equal(rig_end(&answers[i]), GFS_ERR_CONN);
+    }
+    free(answers);
+    write_file(file, 1);
+}
+
 static void test_a_stop_answers_all(void **state)
 {
     uint64_t file = make_file("/f");
@@ -402,6 +509,10 @@ int main(void)
         TEST(test_a_snapshot_of_a_snapshot_outlives_both),
         TEST(test_a_retry_finds_the_first_try_and_errors_change_nothing),
         TEST(test_leases_below_are_held_back_meanwhile),
+        TEST(test_a_file_renamed_into_it_meanwhile_is_settled),
+        TEST(test_leases_of_servers_that_went_away_are_ended),
+        TEST(test_a_replica_that_was_away_is_stale_for_the_snapshot_too),
+        TEST(test_a_closed_connection_leaves_no_waiters),
         TEST(test_a_copy_that_fails_changes_nothing),
         TEST(test_those_who_ask_at_once_share_one_copy),
         TEST(test_waiters_are_told_of_growth),
