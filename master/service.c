@@ -83,7 +83,8 @@ static void request_task(struct loop_task *task)
     handle(request->arg, request);
 }
 
-/* A chunkserver's connection carries this, and that of a client that waits for a file, so that its end reaches the metadata loop. */
+/* A chunkserver's connection carries this, and that of a client that waits for a file, so that its
+ * end reaches the metadata loop. */
 struct peer {
     struct service *service;
     struct rpc_conn *conn;
