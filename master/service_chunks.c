@@ -260,11 +260,17 @@ static void lease_leased(struct op *op, enum gfs_err err, const struct lease_gra
 /* The chunk was shared with a snapshot; the file has one of its own now, or cannot get it. */
 static void lease_copied(struct op *op, enum gfs_err err)
 {
-    if (err != GFS_OK) {
+    struct inode *inode;
+    enum gfs_err gone = ns_inode(op->service->parts.ns, op->inode, &inode);
+    const struct chunk *chunk =
+        gone == GFS_OK ? ns_chunk_at(op->service->parts.ns, inode, op->index) : NULL;
+    if (err == GFS_ERR_NO_REPLICA && chunk != NULL && chunk->length_bytes == 0) {
+        ask_without_replicas(op, inode, chunk);
+    } else if (err != GFS_OK) {
         op_fail(op, err, 0, op->detail);
-        return;
+    } else {
+        ask(op, 0);
     }
-    ask(op, 0);
 }
 
 static void ask(struct op *op, uint32_t failed_version)

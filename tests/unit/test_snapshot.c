@@ -351,6 +351,30 @@ static void test_a_copy_that_fails_changes_nothing(void **state)
     assert_int_equal(look(copy).handle, first.handle);
 }
 
+/* Chunks that have a handle, but were never written. */
+static void test_an_empty_chunk_is_shared_and_copied(void **state)
+{
+    uint64_t file = make_file("/f");
+    struct rig_answer answer;
+    Gfs__Lease *got;
+    assert_int_equal(lease(file, &answer, &got), GFS_OK);
+    uint64_t handle = got->handle;
+    rig_free_msg(&answer);
+    assert_int_equal(snapshot("/f", "/s"), GFS_OK);
+    uint64_t copy, length;
+    assert_int_equal(lookup("/s", &copy, &length), GFS_OK);
+    struct written written = write_file(file, 700);
+    assert_int_not_equal(written.handle, handle);
+    assert_int_equal(look(copy).handle, handle);
+    assert_int_equal(look(copy).length, 0);
+    /* With nothing committed and nobody left to copy it, it is made anew. */
+    assert_int_equal(snapshot("/s", "/t"), GFS_OK);
+    fail_copies(RIG_SERVERS, GFS_ERR_NO_CHUNK);
+    written = write_file(copy, 800);
+    assert_int_not_equal(written.handle, handle);
+    assert_int_equal(written.family, written.handle);
+}
+
 /* One that comes back with what nobody copied must not show it in the snapshot. */
 static void test_a_replica_that_was_away_is_stale_for_the_snapshot_too(void **state)
 {
@@ -511,6 +535,7 @@ int main(void)
         TEST(test_leases_below_are_held_back_meanwhile),
         TEST(test_a_file_renamed_into_it_meanwhile_is_settled),
         TEST(test_leases_of_servers_that_went_away_are_ended),
+        TEST(test_an_empty_chunk_is_shared_and_copied),
         TEST(test_a_replica_that_was_away_is_stale_for_the_snapshot_too),
         TEST(test_a_closed_connection_leaves_no_waiters),
         TEST(test_a_copy_that_fails_changes_nothing),
