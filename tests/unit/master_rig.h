@@ -47,6 +47,7 @@ struct rig {
     struct loop *loop, *client_loop;
     struct journal *journal;
     struct journal_backend backend;
+    pthread_mutex_t disk; /* held: nothing becomes durable */
     struct service *service;
     struct rpc_server *net;
     struct rpc_client *client, *other; /* of two connections */
@@ -311,6 +312,14 @@ static void rig_register(struct rig_server *server, uint8_t number)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
+static enum gfs_err rig_commit(void *arg, const struct changes *const *list, size_t count)
+{
+    pthread_mutex_lock(&rig.disk);
+    enum gfs_err err = rig.backend.commit(rig.backend.arg, list, count);
+    pthread_mutex_unlock(&rig.disk);
+    return err;
+}
+
 static void rig_set_options(struct master_options *options)
 {
     options->goal = RIG_SERVERS;
@@ -330,13 +339,14 @@ static void rig_set_options(struct master_options *options)
 
 static int rig_setup(void **state)
 {
-    rig = (struct rig){.lock = PTHREAD_MUTEX_INITIALIZER};
+    rig = (struct rig){.lock = PTHREAD_MUTEX_INITIALIZER, .disk = PTHREAD_MUTEX_INITIALIZER};
+    struct journal_backend backend = {.commit = rig_commit};
     fixture_open(&rig.fx);
     rig_set_options(&rig.options);
     assert_int_equal(loop_new("master", &rig.loop), GFS_OK);
     assert_int_equal(loop_new("client", &rig.client_loop), GFS_OK);
     rig.backend = journal_backend_kv(rig.fx.kv);
-    assert_int_equal(journal_new(rig.loop, &rig.backend, NULL, NULL, NULL, &rig.journal), GFS_OK);
+    assert_int_equal(journal_new(rig.loop, &backend, NULL, NULL, NULL, &rig.journal), GFS_OK);
     struct service_parts parts = {
         .options = &rig.options,
         .loop = rig.loop,

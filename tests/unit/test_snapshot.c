@@ -455,6 +455,36 @@ static void test_waiters_are_told_of_growth(void **state)
     assert_int_equal(end_wait(&near), 1000);
 }
 
+/* Answers of one connection come in order: one that was given too early would be here first. */
+static void test_a_waiter_is_told_of_what_is_durable_only(void **state)
+{
+    uint64_t file = make_file("/f");
+    struct rig_answer leased, waits, grows, refused;
+    Gfs__Lease *got;
+    assert_int_equal(lease(file, &leased, &got), GFS_OK);
+    assert_true(rig_write(got, 100));
+    begin_wait(file, 0, 10000, &waits);
+    Gfs__CommitChunk chunk = GFS__COMMIT_CHUNK__INIT;
+    Gfs__CommitChunk *chunks[] = {&chunk};
+    Gfs__CommitRequest msg = GFS__COMMIT_REQUEST__INIT;
+    chunk.handle = got->handle;
+    chunk.version = got->version;
+    chunk.length = 100;
+    msg.inode = file;
+    msg.n_chunks = 1;
+    msg.chunks = chunks;
+    rig_free_msg(&leased);
+    pthread_mutex_lock(&rig.disk);
+    rig_begin(rig.client, GFS_MSG_COMMIT, &msg, &grows);
+    begin_wait(NS_ROOT_INODE, 0, 10000, &refused);
+    assert_int_equal(rig_end(&refused), GFS_ERR_IS_DIR);
+    assert_int_equal(sem_trywait(&waits.done), -1);
+    pthread_mutex_unlock(&rig.disk);
+    assert_int_equal(end_wait(&waits), 100);
+    assert_int_equal(rig_end(&grows), GFS_OK);
+    rig_free_msg(&grows);
+}
+
 static void test_waiters_are_told_of_a_removal(void **state)
 {
     make_dir("/d");
@@ -541,6 +571,7 @@ int main(void)
         TEST(test_a_copy_that_fails_changes_nothing),
         TEST(test_those_who_ask_at_once_share_one_copy),
         TEST(test_waiters_are_told_of_growth),
+        TEST(test_a_waiter_is_told_of_what_is_durable_only),
         TEST(test_waiters_are_told_of_a_removal),
         TEST(test_one_connection_has_so_many_waiters),
         TEST(test_a_stop_answers_all),
