@@ -20,6 +20,7 @@ void store_chunk_from_entry(const struct store_entry *entry, struct store_chunk 
         .length_bytes = entry->length_bytes,
         .serial = entry->serial,
         .corrupt = entry->flags & STORE_ENTRY_CORRUPT,
+        .appended = entry->flags & STORE_ENTRY_APPENDED,
     };
 }
 
@@ -50,10 +51,18 @@ static enum gfs_err mutation_check(const struct store_mutation *mutation)
     if (mutation->op == STORE_OP_SET_VERSION && mutation->truncate &&
         mutation->length_bytes > GFS_CHUNK_SIZE_MAX_BYTES)
         return GFS_ERR_INVAL;
-    if (mutation->op != STORE_OP_WRITE)
+    if (mutation->op == STORE_OP_SEAL || mutation->op == STORE_OP_ADOPT)
+        return mutation->length_bytes <= GFS_CHUNK_SIZE_MAX_BYTES &&
+                       mutation->window_count <= STORE_WINDOW_MAX
+                   ? GFS_OK
+                   : GFS_ERR_INVAL;
+    if (mutation->op == STORE_OP_REPAIR && mutation->piece_count == 0)
+        return mutation->window_count <= STORE_WINDOW_MAX ? GFS_OK : GFS_ERR_INVAL;
+    if (mutation->op != STORE_OP_WRITE && mutation->op != STORE_OP_REPAIR)
         return GFS_OK;
     uint64_t end = (uint64_t)mutation->offset_bytes + mutation->length_bytes;
-    if (mutation->piece_count == 0 || mutation->piece_count > STORE_PIECES_MAX ||
+    if (mutation->piece_count == 0 ||
+        mutation->piece_count + mutation->window_count > STORE_PIECES_MAX ||
         end > GFS_CHUNK_SIZE_MAX_BYTES)
         return GFS_ERR_INVAL;
     uint64_t at = mutation->offset_bytes;
@@ -71,7 +80,7 @@ enum gfs_err store_submit(struct store *store, struct store_mutation *mutation)
     enum gfs_err err = mutation_check(mutation);
     if (err != GFS_OK)
         return err;
-    bool write = mutation->op == STORE_OP_WRITE;
+    bool write = mutation->op == STORE_OP_WRITE || mutation->op == STORE_OP_REPAIR;
     if (store->failed)
         return GFS_ERR_IO;
     if (write && store->full)
@@ -146,56 +155,33 @@ enum gfs_err store_sync(struct store *store)
     return store->failed ? GFS_ERR_IO : GFS_OK;
 }
 
-/* ---- copying --------------------------------------------------------------------------------- */
-
-struct store_wait {
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    bool done;
-    enum gfs_err err;
-};
-
-static void copy_done(struct store_task *task, enum gfs_err err)
-{
-    struct store_wait *wait = task->arg;
-    pthread_mutex_lock(&wait->lock);
-    wait->done = true;
-    wait->err = err;
-    pthread_cond_signal(&wait->wake);
-    pthread_mutex_unlock(&wait->lock);
-}
-
-enum gfs_err store_copy(struct store *store, uint64_t from_handle, uint64_t to_handle,
-                        uint32_t to_version)
-{
-    enum gfs_err err = store_sync(store);
-    if (err != GFS_OK)
-        return err;
-    struct store_wait wait = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
-    struct store_task task = {
-        .kind = STORE_TASK_COPY,
-        .handle = to_handle,
-        .source = from_handle,
-        .version = to_version,
-        .done = copy_done,
-        .arg = &wait,
-    };
-    store_task_submit(store, &task);
-    pthread_mutex_lock(&wait.lock);
-    while (!wait.done)
-        pthread_cond_wait(&wait.wake, &wait.lock);
-    pthread_mutex_unlock(&wait.lock);
-    return wait.err;
-}
-
 /* ---- asking ---------------------------------------------------------------------------------- */
+
+static int doubt_order(const void *key, const void *element)
+{
+    uint64_t handle = *(const uint64_t *)key;
+    const struct store_doubt *doubt = element;
+    return handle < doubt->handle ? -1 : handle > doubt->handle;
+}
+
+/* A version set since ends the doubt: the replicas were reconciled. */
+static bool is_unsettled(const struct store *store, const struct store_entry *entry)
+{
+    const struct store_doubt *doubt =
+        store->doubt_count > 0 ? bsearch(&entry->handle, store->doubts, store->doubt_count,
+                                         sizeof(*store->doubts), doubt_order)
+                               : NULL;
+    return doubt != NULL && doubt->version == entry->version;
+}
 
 enum gfs_err store_chunk_get(struct store *store, uint64_t handle, struct store_chunk *ret_chunk)
 {
     pthread_mutex_lock(&store->table_lock);
     const struct store_entry *entry = store_table_find(&store->table, handle);
-    if (entry != NULL)
+    if (entry != NULL) {
         store_chunk_from_entry(entry, ret_chunk);
+        ret_chunk->unsettled = is_unsettled(store, entry);
+    }
     pthread_mutex_unlock(&store->table_lock);
     return entry != NULL ? GFS_OK : GFS_ERR_NO_CHUNK;
 }
@@ -208,7 +194,8 @@ size_t store_list(struct store *store, uint64_t from, struct store_chunk *ret_ch
         const struct store_entry *entry = store_table_at_least(&store->table, from);
         if (entry == NULL)
             break;
-        store_chunk_from_entry(entry, &ret_chunks[count++]);
+        store_chunk_from_entry(entry, &ret_chunks[count]);
+        ret_chunks[count++].unsettled = is_unsettled(store, entry);
         if (entry->handle == UINT64_MAX)
             break;
         from = entry->handle + 1;
@@ -246,6 +233,7 @@ static struct store *store_new(const char *path, const struct store_options *opt
     o->batch_bytes = o->batch_bytes != 0 ? o->batch_bytes : 1u << 20;
     o->data_db_max_bytes = o->data_db_max_bytes != 0 ? o->data_db_max_bytes : 4ull << 30;
     o->write_buffer_bytes = o->write_buffer_bytes != 0 ? o->write_buffer_bytes : 64u << 20;
+    o->unsettled_ms = o->unsettled_ms != 0 ? o->unsettled_ms : 10000;
     o->free_min_bytes = o->free_min_bytes != 0 ? o->free_min_bytes : 1ull << 30;
 
     /* Readers come all the time; the committer must not starve. */
@@ -279,6 +267,7 @@ static void store_free(struct store *store)
     store_log_release(&store->log);
     store_index_close(store->index);
     store_table_release(&store->table);
+    free(store->doubts);
     pthread_rwlock_destroy(&store->publish);
     pthread_mutex_destroy(&store->table_lock);
     pthread_mutex_destroy(&store->queue_lock);
@@ -356,6 +345,7 @@ enum gfs_err store_open(const char *path, const struct store_options *opts,
     return GFS_OK;
 out:
     free(store->recovered);
+    store->recovered = NULL;
     store_free(store);
     return err;
 }

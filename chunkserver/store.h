@@ -65,13 +65,16 @@ enum store_op {
     STORE_OP_SEAL,   /* length_bytes becomes the chunk's length, the new bytes are zeros; serial */
     STORE_OP_REPAIR, /* whole blocks (the last may be short) are replaced; the rest stays as it is
                       */
-    /* Ends a repair: serial and length_bytes (what is behind it is cut) are taken over, the append
-     * window is `window`, and the chunk is not corrupt any more. */
+    /* Ends a repair: serial and length_bytes (what is behind it is cut) are taken over, and the
+     * chunk is not corrupt any more. */
     STORE_OP_ADOPT,
     /* Makes the chunk at `version` of all of `source`, which must be at from_version: index entries
      * and append window, no data. There already, copied from it, at `version`: OK. */
     STORE_OP_COPY,
 };
+
+/* Appends that REPAIR and ADOPT add to the window; more take several mutations. */
+#define STORE_WINDOW_MAX 256u
 
 /* An append that the chunk knows: a retry of it gets the same offset. */
 struct store_append {
@@ -103,7 +106,7 @@ struct store_mutation {
         producer; /* WRITE: of an append, 0: none. Kept in the chunk's append window with the */
     uint64_t sequence; /* data, in one commit; of a producer the last GFS_APPEND_WINDOW are kept */
     uint64_t source;   /* COPY: the handle it is made of */
-    const struct store_append *window; /* ADOPT */
+    const struct store_append *window; /* REPAIR, which then may have no pieces, and ADOPT */
     size_t window_count;
     bool create; /* the chunk may be missing: it is made */
     bool truncate;
@@ -161,10 +164,6 @@ size_t store_list(struct store *store, uint64_t from, struct store_chunk *ret_ch
 void store_stat(struct store *store, struct store_stat *ret_stat);
 /* Waits until everything submitted before is durable. Blocks. */
 enum gfs_err store_sync(struct store *store) GFS_MUST_CHECK;
-/* Copies a chunk's index entries to a new handle (no data moves): for snapshots. Blocks. */
-enum gfs_err store_copy(struct store *store, uint64_t from_handle, uint64_t to_handle,
-                        uint32_t to_version) GFS_MUST_CHECK;
-
 /* The append window of a chunk, at most GFS_APPEND_ENTRIES_MAX entries, by producer and sequence.
  * *ret_entries is malloc'd, NULL when there are none. Blocks: storage threads only. NO_CHUNK. */
 enum gfs_err store_window(struct store *store, uint64_t handle, struct store_append **ret_entries,

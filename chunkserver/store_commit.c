@@ -261,7 +261,9 @@ static void batch_done(struct store *store, enum gfs_err err)
             continue;
         }
         completed++;
-        bytes += item->mutation->op == STORE_OP_WRITE ? item->mutation->length_bytes : 0;
+        bytes += item->mutation->op == STORE_OP_WRITE || item->mutation->op == STORE_OP_REPAIR
+                     ? item->mutation->length_bytes
+                     : 0;
         bytes += sizeof(struct store_mutation);
         item->mutation->done(item->mutation, item_err);
     }

@@ -267,19 +267,40 @@ static enum gfs_err blocks_move(struct store_compact *compact)
 
 /* ---- what is not data ------------------------------------------------------------------------ */
 
+/* The data goes on elsewhere; what must outlive the database is that the append is known. */
+static void append_only(struct store_record *record)
+{
+    if (record->kind == STORE_RECORD_WRITE)
+        record->data_crc = record->chunk_length - record->offset_bytes;
+    record->kind = STORE_RECORD_APPEND;
+    record->length_bytes = 0;
+}
+
+/* Of a producer only the last ones are known. */
+static bool is_known_append(struct store *store, const struct store_record *record)
+{
+    const struct store_index_append append = {.handle = record->handle,
+                                              .producer = record->source,
+                                              .sequence = record->sequence};
+    return store_record_is_append(record) && store_index_has_append(store->index, &append);
+}
+
 static enum gfs_err meta_each(struct store_compact *compact, const struct store_record *record)
 {
+    bool append = is_known_append(compact->store, record);
     bool lasting = record->kind == STORE_RECORD_DELETE || record->kind == STORE_RECORD_TRUNCATE ||
-                   record->kind == STORE_RECORD_COPY;
+                   record->kind == STORE_RECORD_COPY || append;
     uint64_t as_of = record->flags & STORE_RECORD_CARRIED ? record->as_of : record->seq;
     struct store_task *task;
-    if (lasting && store_set_has_older(compact->set, as_of)) {
+    if (append || (lasting && store_set_has_older(compact->set, as_of))) {
         task = calloc(1, sizeof(*task));
         if (task == NULL)
             return GFS_ERR_NO_MEMORY;
         task->kind = STORE_TASK_CARRY;
         task->handle = record->handle;
         task->record = *record;
+        if (append)
+            append_only(&task->record);
         task_send(compact, task);
     }
     struct store_entry entry;

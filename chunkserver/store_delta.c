@@ -6,8 +6,8 @@
 #include "gfs_limits.h"
 
 /* A block with this many extents is merged into one record; a full one sooner, for readers. */
-#define STORE_CROWDED_EXTENTS      64
-#define STORE_CROWDED_EXTENTS_FULL 8
+#define STORE_CROWDED_EXTENTS      256
+#define STORE_CROWDED_EXTENTS_FULL 128
 
 struct store_delta_key {
     uint64_t handle;
@@ -46,6 +46,7 @@ void store_delta_clear(struct store_delta *delta, const struct store_set *set)
         free(block->extents);
         free(block);
     }
+    store_delta_window_clear(delta);
     kv_batch_clear(delta->batch);
     delta->set = set;
 }
@@ -82,6 +83,20 @@ enum gfs_err store_delta_chunk(struct store_delta *delta, uint64_t handle,
     return GFS_OK;
 }
 
+/* A copy knows the appends of its source. */
+static enum gfs_err store_delta_copy_flags(struct store_delta *delta,
+                                           struct store_delta_chunk *chunk,
+                                           const struct store_record *record)
+{
+    struct store_delta_chunk *source;
+    if (record->kind != STORE_RECORD_COPY)
+        return GFS_OK;
+    enum gfs_err err = store_delta_chunk(delta, record->source, &source);
+    if (err == GFS_OK)
+        chunk->entry.flags |= source->entry.flags & STORE_ENTRY_APPENDED;
+    return err;
+}
+
 enum gfs_err store_delta_state(struct store_delta *delta, const struct store_record *record)
 {
     if (record->kind == STORE_RECORD_HEAD || (record->flags & STORE_RECORD_CARRIED))
@@ -108,7 +123,11 @@ enum gfs_err store_delta_state(struct store_delta *delta, const struct store_rec
     chunk->entry.length_bytes = record->chunk_length;
     if (record->flags & STORE_RECORD_CORRUPT)
         chunk->entry.flags |= STORE_ENTRY_CORRUPT;
-    return GFS_OK;
+    if (record->flags & STORE_RECORD_WHOLE)
+        chunk->entry.flags &= ~(uint32_t)STORE_ENTRY_CORRUPT;
+    if (store_record_is_append(record))
+        chunk->entry.flags |= STORE_ENTRY_APPENDED;
+    return store_delta_copy_flags(delta, chunk, record);
 }
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
@@ -296,11 +315,16 @@ static enum gfs_err apply_copy(struct store_delta *delta, const struct store_rec
 
 enum gfs_err store_delta_blocks(struct store_delta *delta, const struct store_record *record)
 {
+    enum gfs_err err;
     if (record->flags & STORE_RECORD_CARRIED)
         return GFS_OK;
+    err = store_delta_window(delta, record);
+    if (err != GFS_OK)
+        return err;
     switch (record->kind) {
     case STORE_RECORD_HEAD:
     case STORE_RECORD_STATE:
+    case STORE_RECORD_APPEND:
         return GFS_OK;
     case STORE_RECORD_WRITE:
         return apply_write(delta, record);
@@ -348,6 +372,7 @@ enum gfs_err store_delta_write(struct store_delta *delta, uint64_t applied_seq)
         else
             store_index_delete_chunk(delta->batch, chunk->handle);
     }
+    store_delta_window_write(delta);
     for (size_t i = 0; i < delta->set->count; i++) {
         struct store_db *db = delta->set->dbs[i];
         if (db->touched)

@@ -26,6 +26,7 @@
 #include "store_table.h"
 
 struct store_delta_block;
+struct store_delta_append;
 struct store_delta_chunk {
     uint64_t handle; /* key */
     struct store_entry entry;
@@ -38,8 +39,9 @@ struct store_delta {
     struct store_index *index;
     const struct store_table *table;
     const struct store_set *set;
-    struct store_delta_chunk *chunks; /* hash */
-    struct store_delta_block *blocks; /* hash */
+    struct store_delta_chunk *chunks;   /* hash */
+    struct store_delta_block *blocks;   /* hash */
+    struct store_delta_append *appends; /* hash; store_window.c */
     struct kv_batch *batch;
     bool replay; /* the index may be ahead of the records: always look */
 };
@@ -58,6 +60,11 @@ enum gfs_err store_delta_state(struct store_delta *delta,
                                const struct store_record *record) GFS_MUST_CHECK;
 enum gfs_err store_delta_blocks(struct store_delta *delta,
                                 const struct store_record *record) GFS_MUST_CHECK;
+/* store_window.c: the append windows' part of it. */
+enum gfs_err store_delta_window(struct store_delta *delta,
+                                const struct store_record *record) GFS_MUST_CHECK;
+void store_delta_window_write(struct store_delta *delta);
+void store_delta_window_clear(struct store_delta *delta);
 /* A block as the delta has it. The array is the delta's, valid until the block is changed. */
 enum gfs_err store_delta_block(struct store_delta *delta, uint64_t handle, uint32_t block,
                                const struct store_extent **ret_extents,

@@ -22,7 +22,7 @@
 /* Its presence has the next open rebuild the index. */
 #define STORE_REBUILD_NAME "rebuild"
 
-#define STORE_PIECES_MAX        256u  /* of one mutation */
+#define STORE_PIECES_MAX        264u  /* records of one mutation: 16 MiB, not aligned */
 #define STORE_BATCH_RECORDS_MAX 1024u /* of one commit */
 #define STORE_BATCH_ITEMS_MAX   1024u /* mutations and tasks of one commit */
 #define STORE_CROWDED_MAX       64u   /* blocks waiting to be merged */
@@ -32,7 +32,6 @@ enum store_task_kind {
     STORE_TASK_REWRITE, /* a block's bytes again, as one record, unless the block has changed */
     STORE_TASK_CARRY,   /* a record that must outlive its database */
     STORE_TASK_STATE,   /* a chunk's state again; with `corrupt` it is marked */
-    STORE_TASK_COPY,    /* store_copy */
 };
 
 /* A mutation from inside. It belongs to its submitter until `done` is called on the committer. */
@@ -51,9 +50,6 @@ struct store_task {
     struct store_record record;
     /* STATE */
     bool corrupt;
-    /* COPY */
-    uint64_t source;
-    uint32_t version;
 
     void (*done)(struct store_task *task, enum gfs_err err);
     void *arg;
@@ -71,6 +67,13 @@ struct store_crowd {
     uint32_t block;
 };
 
+struct store_doubt {
+    uint64_t handle;
+    uint32_t version;
+};
+
+#define STORE_SETTLE_SLOTS 16u
+
 struct store {
     char path[STORE_PATH_MAX];
     struct store_options opts;
@@ -78,6 +81,10 @@ struct store {
     /* handles, found by recovery to have lost something; until the threads start */
     uint64_t *recovered;
     size_t recovered_count;
+    /* chunks whose last mutations may not be on every replica, ordered by handle; fixed after open
+     */
+    struct store_doubt *doubts;
+    size_t doubt_count;
 
     pthread_rwlock_t publish;
     struct store_log log; /* ->set under publish; the rest is the committer's */
@@ -120,12 +127,16 @@ struct store {
     uint64_t watermark_seq;
     struct store_db *doomed_db; /* out of the set, to be removed when no reader holds it */
     uint64_t watermark_bytes;   /* bytes_logged when it last moved */
+    uint64_t settle_ms[STORE_SETTLE_SLOTS]; /* when the log had reached ... */
+    uint64_t settle_seq[STORE_SETTLE_SLOTS];
+    size_t settle_next;
+    uint64_t settled_seq; /* as it is in the index */
 
     /* any thread */
     _Atomic bool failed;
     _Atomic bool full; /* below the watermark of free space, or a commit met the end of it */
     _Atomic uint64_t applied_seq;
-    _Atomic uint64_t copies; /* store_copy, so far */
+    _Atomic uint64_t copies; /* so far */
     _Atomic uint64_t commits;
     _Atomic uint64_t bytes_user;
     _Atomic uint64_t bytes_logged;
@@ -161,6 +172,12 @@ enum gfs_err store_block_assemble(const struct store_set *set, uint64_t family, 
                                   const struct store_extent *extents, size_t count,
                                   uint8_t **ret_data, uint32_t *ret_start, uint32_t *ret_length,
                                   uint32_t *ret_crc) GFS_MUST_CHECK;
+
+/* store_read.c: one moment of a chunk, read block by block. corrupt: also of a corrupt chunk.
+ * CORRUPT does not mark the chunk. */
+enum gfs_err store_read_any(struct store *store, uint64_t handle, uint32_t min_version,
+                            bool corrupt, uint32_t offset_bytes, uint32_t length_bytes,
+                            struct store_read **ret_read) GFS_MUST_CHECK;
 
 /* store_recover.c: opens index and log and brings the index up to the log's end. */
 enum gfs_err store_recover(struct store *store) GFS_MUST_CHECK;

@@ -14,12 +14,17 @@
 #define KEY_BLOCK      'b' /* handle, block -> extents */
 #define KEY_CHUNK      'c' /* handle -> chunk */
 #define KEY_DB         'd' /* first sequence -> counters */
+#define KEY_APPEND     'a' /* handle, producer, sequence -> offset, length */
 #define KEY_WATERMARK  "mw"
+#define KEY_SETTLED    "ms"
 #define KEY_APPLIED    "ma"
 #define KEY_MARK_BYTES 2
 
-#define KEY_BLOCK_BYTES 13
-#define KEY_CHUNK_BYTES 9
+#define KEY_BLOCK_BYTES  13
+#define KEY_CHUNK_BYTES  9
+#define KEY_APPEND_BYTES 25
+
+#define STORE_ENTRY_KEPT (STORE_ENTRY_CORRUPT | STORE_ENTRY_APPENDED)
 
 struct store_index {
     struct kv *kv;
@@ -99,6 +104,8 @@ enum gfs_err store_index_marks(struct store_index *index, struct store_index_mar
     if (err == GFS_OK)
         err = mark_get(index, KEY_APPLIED, &marks.applied_seq);
     if (err == GFS_OK)
+        err = mark_get(index, KEY_SETTLED, &marks.settled_seq);
+    if (err == GFS_OK)
         *ret_marks = marks;
     return err;
 }
@@ -125,7 +132,7 @@ static enum gfs_err chunk_decode(const void *key, size_t key_bytes, const void *
         .family = store_get_u64(at + 16),
         .version = store_get_u32(at + 24),
         .length_bytes = store_get_u32(at + 28),
-        .flags = store_get_u32(at + 32) & STORE_ENTRY_CORRUPT,
+        .flags = store_get_u32(at + 32) & STORE_ENTRY_KEPT,
     };
     return GFS_OK;
 }
@@ -360,7 +367,7 @@ void store_index_put_chunk(struct kv_batch *batch, const struct store_entry *ent
     store_put_u64(value + 16, entry->family);
     store_put_u32(value + 24, entry->version);
     store_put_u32(value + 28, entry->length_bytes);
-    store_put_u32(value + 32, entry->flags & STORE_ENTRY_CORRUPT);
+    store_put_u32(value + 32, entry->flags & STORE_ENTRY_KEPT);
     kv_batch_put(batch, key, sizeof(key), value, sizeof(value));
 }
 
@@ -380,6 +387,84 @@ void store_index_put_db(struct kv_batch *batch, const struct store_db *db)
     store_put_u64(value + 8, __atomic_load_n(&db->total_bytes, __ATOMIC_RELAXED));
     store_put_u64(value + 16, db->counted_seq);
     kv_batch_put(batch, key, sizeof(key), value, sizeof(value));
+}
+
+void store_index_put_settled(struct kv_batch *batch, uint64_t seq)
+{
+    uint8_t value[8];
+    store_put_u64(value, seq);
+    kv_batch_put(batch, KEY_SETTLED, KEY_MARK_BYTES, value, sizeof(value));
+}
+
+static void key_append(uint8_t ret_key[KEY_APPEND_BYTES], const struct store_index_append *append)
+{
+    ret_key[0] = KEY_APPEND;
+    store_put_key64(ret_key + 1, append->handle);
+    store_put_key64(ret_key + 9, append->producer);
+    store_put_key64(ret_key + 17, append->sequence);
+}
+
+void store_index_put_append(struct kv_batch *batch, const struct store_index_append *append)
+{
+    uint8_t key[KEY_APPEND_BYTES];
+    uint8_t value[8];
+    key_append(key, append);
+    store_put_u32(value, append->offset_bytes);
+    store_put_u32(value + 4, append->length_bytes);
+    kv_batch_put(batch, key, sizeof(key), value, sizeof(value));
+}
+
+void store_index_delete_append(struct kv_batch *batch, const struct store_index_append *append)
+{
+    uint8_t key[KEY_APPEND_BYTES];
+    key_append(key, append);
+    kv_batch_delete(batch, key, sizeof(key));
+}
+
+bool store_index_has_append(struct store_index *index, const struct store_index_append *append)
+{
+    uint8_t key[KEY_APPEND_BYTES];
+    struct kv_value value;
+    key_append(key, append);
+    enum gfs_err err = kv_get(index->kv, key, sizeof(key), &value);
+    if (err == GFS_OK)
+        kv_value_release(&value);
+    return err != GFS_ERR_NOT_FOUND; /* in doubt it is kept */
+}
+
+enum gfs_err store_index_each_append(struct store_index *index, uint64_t handle,
+                                     enum gfs_err (*each)(void *arg,
+                                                          const struct store_index_append *append),
+                                     void *arg)
+{
+    struct kv_iter *iter = kv_iter_new(index->kv);
+    struct store_index_append append = {.handle = handle};
+    uint8_t from[KEY_APPEND_BYTES];
+    enum gfs_err err = GFS_OK;
+    if (iter == NULL)
+        return GFS_ERR_NO_MEMORY;
+    key_append(from, &append);
+    for (kv_iter_seek(iter, from, sizeof(from)); kv_iter_valid(iter); kv_iter_next(iter)) {
+        size_t key_bytes, value_bytes;
+        const uint8_t *key = kv_iter_key(iter, &key_bytes);
+        const uint8_t *value = kv_iter_value(iter, &value_bytes);
+        if (key_bytes < 9 || memcmp(key, from, 9) != 0)
+            break;
+        err = key_bytes == KEY_APPEND_BYTES && value_bytes == 8 ? GFS_OK : GFS_ERR_CORRUPT;
+        if (err != GFS_OK)
+            break;
+        append.producer = store_get_key64(key + 9);
+        append.sequence = store_get_key64(key + 17);
+        append.offset_bytes = store_get_u32(value);
+        append.length_bytes = store_get_u32(value + 4);
+        err = each(arg, &append);
+        if (err != GFS_OK)
+            break;
+    }
+    if (err == GFS_OK && !kv_iter_valid(iter))
+        err = kv_iter_err(iter);
+    kv_iter_free(iter);
+    return err;
 }
 
 void store_index_put_applied(struct kv_batch *batch, uint64_t seq)

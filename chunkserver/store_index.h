@@ -39,6 +39,7 @@ void store_index_close(struct store_index *index);
 struct store_index_marks {
     uint64_t watermark_seq; /* complete up to this one, durably */
     uint64_t applied_seq;   /* the newest applied, as far as it survived */
+    uint64_t settled_seq;   /* what is up to it was no news when the server stopped */
 };
 enum gfs_err store_index_marks(struct store_index *index,
                                struct store_index_marks *ret_marks) GFS_MUST_CHECK;
@@ -79,6 +80,24 @@ void store_index_put_block(struct kv_batch *batch, uint64_t handle, uint32_t blo
 void store_index_put_chunk(struct kv_batch *batch, const struct store_entry *entry);
 void store_index_delete_chunk(struct kv_batch *batch, uint64_t handle);
 void store_index_put_db(struct kv_batch *batch, const struct store_db *db);
+void store_index_put_settled(struct kv_batch *batch, uint64_t seq);
+
+/* Append windows: one key an append. */
+struct store_index_append {
+    uint64_t handle;
+    uint64_t producer;
+    uint64_t sequence;
+    uint32_t offset_bytes;
+    uint32_t length_bytes;
+};
+void store_index_put_append(struct kv_batch *batch, const struct store_index_append *append);
+void store_index_delete_append(struct kv_batch *batch, const struct store_index_append *append);
+bool store_index_has_append(struct store_index *index, const struct store_index_append *append);
+/* Those of a chunk, in order, by a moment of the index; each(arg, append). */
+enum gfs_err store_index_each_append(struct store_index *index, uint64_t handle,
+                                     enum gfs_err (*each)(void *arg,
+                                                          const struct store_index_append *append),
+                                     void *arg) GFS_MUST_CHECK;
 void store_index_put_applied(struct kv_batch *batch, uint64_t seq);
 enum gfs_err store_index_write(struct store_index *index, struct kv_batch *batch) GFS_MUST_CHECK;
 

@@ -66,6 +66,38 @@ static void sealed_flush(struct store *store)
     store_db_unref(db);
 }
 
+/* Notes how far the log had come unsettled_ms ago: after a crash, what lies behind it is in doubt.
+ */
+static enum gfs_err settled_note(struct store *store)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    uint64_t now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    uint64_t settled_seq = store->settled_seq;
+    for (size_t i = 0; i < STORE_SETTLE_SLOTS; i++)
+        if (store->settle_seq[i] > settled_seq &&
+            now_ms - store->settle_ms[i] >= store->opts.unsettled_ms)
+            settled_seq = store->settle_seq[i];
+    /* The slots together must reach back far enough. */
+    size_t last = (store->settle_next + STORE_SETTLE_SLOTS - 1) % STORE_SETTLE_SLOTS;
+    if (now_ms - store->settle_ms[last] >= 2 * store->opts.unsettled_ms / STORE_SETTLE_SLOTS) {
+        store->settle_ms[store->settle_next] = now_ms;
+        store->settle_seq[store->settle_next] = store->applied_seq;
+        store->settle_next = (store->settle_next + 1) % STORE_SETTLE_SLOTS;
+    }
+    if (settled_seq == store->settled_seq)
+        return GFS_OK;
+    struct kv_batch *batch = kv_batch_new();
+    if (batch == NULL)
+        return GFS_OK; /* next time */
+    store_index_put_settled(batch, settled_seq);
+    enum gfs_err err = store_index_write(store->index, batch);
+    kv_batch_free(batch);
+    if (err == GFS_OK)
+        store->settled_seq = settled_seq;
+    return err;
+}
+
 void *store_keeper_main(void *arg)
 {
     struct store *store = arg;
@@ -76,6 +108,8 @@ void *store_keeper_main(void *arg)
         if (store->failed)
             continue;
         enum gfs_err err = store_space_refresh(store);
+        if (err == GFS_OK)
+            err = settled_note(store);
         if (err == GFS_OK &&
             store->bytes_logged - store->watermark_bytes >= STORE_WATERMARK_STEP_BYTES)
             err = store_watermark_advance(store);

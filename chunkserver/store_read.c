@@ -248,8 +248,9 @@ static enum gfs_err moment_take(struct store *store, uint64_t handle, struct sto
     return err;
 }
 
-enum gfs_err store_read(struct store *store, uint64_t handle, uint32_t min_version,
-                        uint32_t offset_bytes, uint32_t length_bytes, struct store_read **ret_read)
+enum gfs_err store_read_any(struct store *store, uint64_t handle, uint32_t min_version,
+                            bool corrupt, uint32_t offset_bytes, uint32_t length_bytes,
+                            struct store_read **ret_read)
 {
     if (length_bytes > STORE_READ_MAX_BYTES)
         return GFS_ERR_INVAL;
@@ -260,13 +261,13 @@ enum gfs_err store_read(struct store *store, uint64_t handle, uint32_t min_versi
     if (err != GFS_OK)
         return err;
     err = moment_take(store, handle, read, &iter, &chunk);
+    if (corrupt)
+        chunk.corrupt = false;
     if (err == GFS_OK)
         err = state_check(&chunk, min_version, offset_bytes, length_bytes);
     if (err != GFS_OK)
         goto out;
     err = read_blocks(store, read, &iter, handle, offset_bytes, length_bytes);
-    if (err == GFS_ERR_CORRUPT)
-        store_mark_corrupt(store, handle);
     if (err != GFS_OK)
         goto out;
     read->info = (struct store_read_info){
@@ -281,5 +282,17 @@ enum gfs_err store_read(struct store *store, uint64_t handle, uint32_t min_versi
 out:
     store_block_iter_release(&iter);
     store_read_release(read);
+    return err;
+}
+
+enum gfs_err store_read(struct store *store, uint64_t handle, uint32_t min_version,
+                        uint32_t offset_bytes, uint32_t length_bytes, struct store_read **ret_read)
+{
+    struct store_chunk chunk;
+    enum gfs_err err =
+        store_read_any(store, handle, min_version, false, offset_bytes, length_bytes, ret_read);
+    if (err == GFS_ERR_CORRUPT && store_chunk_get(store, handle, &chunk) == GFS_OK &&
+        !chunk.corrupt)
+        store_mark_corrupt(store, handle);
     return err;
 }

@@ -22,7 +22,7 @@ enum {
     AT_OFFSET = 68,
     AT_LENGTH = 72,
     AT_DATA_CRC = 76,
-    AT_RESERVED = 80,
+    AT_SEQUENCE = 80,
     AT_CRC = 88,
 };
 
@@ -44,7 +44,7 @@ void store_record_encode(const struct store_record *record, uint8_t ret_key[STOR
     store_put_u32(ret_key + AT_OFFSET, record->offset_bytes);
     store_put_u32(ret_key + AT_LENGTH, record->length_bytes);
     store_put_u32(ret_key + AT_DATA_CRC, record->data_crc);
-    store_put_u64(ret_key + AT_RESERVED, 0);
+    store_put_u64(ret_key + AT_SEQUENCE, record->sequence);
     store_put_u32(ret_key + AT_CRC, crc32c(0, ret_key, AT_CRC));
 }
 
@@ -55,7 +55,7 @@ enum gfs_err store_record_decode(const void *key, size_t key_bytes, struct store
         return GFS_ERR_CORRUPT;
     if (store_get_u32(at + AT_CRC) != crc32c(0, at, AT_CRC))
         return GFS_ERR_CORRUPT;
-    if (at[AT_KIND] < STORE_RECORD_HEAD || at[AT_KIND] > STORE_RECORD_COPY)
+    if (at[AT_KIND] < STORE_RECORD_HEAD || at[AT_KIND] > STORE_RECORD_APPEND)
         return GFS_ERR_CORRUPT;
     struct store_record record = {
         .seq = store_get_key64(at + AT_SEQ),
@@ -67,6 +67,7 @@ enum gfs_err store_record_decode(const void *key, size_t key_bytes, struct store
         .as_of = store_get_u64(at + AT_AS_OF),
         .family = store_get_u64(at + AT_FAMILY),
         .source = store_get_u64(at + AT_SOURCE),
+        .sequence = store_get_u64(at + AT_SEQUENCE),
         .version = store_get_u32(at + AT_VERSION),
         .chunk_length = store_get_u32(at + AT_CHUNK_LENGTH),
         .offset_bytes = store_get_u32(at + AT_OFFSET),

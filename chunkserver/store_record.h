@@ -8,6 +8,7 @@
 #ifndef CHUNKSERVER_STORE_RECORD_H
 #define CHUNKSERVER_STORE_RECORD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,11 +24,13 @@ enum store_record_kind {
     STORE_RECORD_TRUNCATE = 4, /* state, and bytes at and behind chunk_length are zeros */
     STORE_RECORD_DELETE = 5,   /* the chunk is gone */
     STORE_RECORD_COPY = 6,     /* the chunk is made from the blocks of `source` */
+    STORE_RECORD_APPEND = 7,   /* state, and an append that the chunk knows */
 };
 
 enum {
     STORE_RECORD_MOVED = 1,   /* a rewrite of bytes already in the chunk */
     STORE_RECORD_CORRUPT = 2, /* state: the chunk has lost something */
+    STORE_RECORD_WHOLE = 8,   /* state: what was lost has been repaired */
     STORE_RECORD_CARRIED = 4, /* stands for a record at as_of whose database was destroyed */
 };
 
@@ -39,13 +42,14 @@ struct store_record {
     uint64_t serial;
     uint64_t prev_seq; /* of the record before it of the same chunk, 0 for its first */
     uint64_t as_of;
-    uint64_t family; /* chunks copied from each other share it */
-    uint64_t source;
+    uint64_t family;       /* chunks copied from each other share it */
+    uint64_t source;       /* COPY: of what; WRITE, APPEND: the producer, 0: no append */
+    uint64_t sequence;     /* WRITE, APPEND: the producer's */
     uint32_t version;      /* of the chunk, after the record */
     uint32_t chunk_length; /* likewise */
-    uint32_t offset_bytes; /* WRITE: in the chunk */
+    uint32_t offset_bytes; /* WRITE, APPEND: in the chunk */
     uint32_t length_bytes; /* WRITE: of the data */
-    uint32_t data_crc;
+    uint32_t data_crc;     /* APPEND: the length of what was appended */
 };
 
 void store_record_encode(const struct store_record *record,
@@ -53,6 +57,13 @@ void store_record_encode(const struct store_record *record,
 /* CORRUPT unless the key is whole and its CRC holds. */
 enum gfs_err store_record_decode(const void *key, size_t key_bytes,
                                  struct store_record *ret_record) GFS_MUST_CHECK;
+
+/* It tells of an append, which the chunk's window is to know. */
+static inline bool store_record_is_append(const struct store_record *record)
+{
+    return (record->kind == STORE_RECORD_WRITE || record->kind == STORE_RECORD_APPEND) &&
+           record->source != 0;
+}
 
 static inline void store_put_u32(uint8_t *at, uint32_t value)
 {

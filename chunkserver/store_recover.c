@@ -166,6 +166,29 @@ static enum gfs_err marks_keep(struct store_replay *replay, const struct store_t
     return err;
 }
 
+/* Chunks that were being written shortly before the end. */
+static enum gfs_err doubts_collect(struct store *store, uint64_t settled_seq)
+{
+    const struct store_table *table = &store->table;
+    size_t cap = 0;
+    for (const struct store_entry *entry = store_table_at_least(table, 0); entry != NULL;
+         entry = entry->handle == UINT64_MAX ? NULL
+                                             : store_table_at_least(table, entry->handle + 1)) {
+        if (entry->state_seq <= settled_seq || entry->serial >> 32 != entry->version)
+            continue;
+        if (store->doubt_count == cap) {
+            cap = cap != 0 ? 2 * cap : 64;
+            struct store_doubt *grown = realloc(store->doubts, cap * sizeof(*grown));
+            if (grown == NULL)
+                return GFS_ERR_NO_MEMORY;
+            store->doubts = grown;
+        }
+        store->doubts[store->doubt_count++] =
+            (struct store_doubt){.handle = entry->handle, .version = entry->version};
+    }
+    return GFS_OK;
+}
+
 /* ---- all of it ------------------------------------------------------------------------------- */
 
 static enum gfs_err log_open(struct store *store, struct store_replay *replay)
@@ -245,6 +268,8 @@ static enum gfs_err recover_once(struct store *store, bool fresh)
     if (err == GFS_OK)
         err = marks_keep(&replay, &store->table);
     if (err == GFS_OK)
+        err = doubts_collect(store, replay.marks.settled_seq);
+    if (err == GFS_OK)
         err = recover_finish(store, &replay);
 out:
     free(replay.claims);
@@ -263,6 +288,9 @@ static void recover_undo(struct store *store)
     free(store->recovered);
     store->recovered = NULL;
     store->recovered_count = 0;
+    free(store->doubts);
+    store->doubts = NULL;
+    store->doubt_count = 0;
 }
 
 /* Damage in the data log is no error here: only the index makes recovery fail in these ways. */

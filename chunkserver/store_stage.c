@@ -93,6 +93,10 @@ static enum gfs_err stage_write(struct store *store, struct store_item *item)
         record.offset_bytes = at;
         record.length_bytes = piece->length_bytes;
         record.data_crc = piece->crc;
+        if (i == 0) {
+            record.source = mutation->producer;
+            record.sequence = mutation->sequence;
+        }
         err = stage_record(store, &record, piece->data);
         if (err != GFS_OK)
             return err;
@@ -100,6 +104,109 @@ static enum gfs_err stage_write(struct store *store, struct store_item *item)
     }
     store_chunk_from_entry(&chunk->entry, &mutation->result);
     return GFS_OK;
+}
+
+static enum gfs_err stage_seal(struct store *store, struct store_item *item)
+{
+    struct store_mutation *mutation = item->mutation;
+    struct store_delta_chunk *chunk;
+    enum gfs_err err = store_delta_chunk(&store->delta, mutation->handle, &chunk);
+    if (err != GFS_OK)
+        return err;
+    if (!chunk->exists && !mutation->create)
+        item->err = GFS_ERR_NO_CHUNK;
+    else if (chunk->exists && chunk->entry.version != mutation->version)
+        item->err = GFS_ERR_STALE_VERSION;
+    else if (chunk->entry.flags & STORE_ENTRY_CORRUPT)
+        item->err = GFS_ERR_CORRUPT;
+    else if (mutation->length_bytes < chunk->entry.length_bytes)
+        item->err = GFS_ERR_INVAL;
+    if (item->err != GFS_OK)
+        return GFS_OK;
+    struct store_record record = record_of(chunk, STORE_RECORD_STATE);
+    record.version = mutation->version;
+    record.serial = mutation->serial;
+    record.chunk_length = mutation->length_bytes;
+    err = stage_record(store, &record, NULL);
+    if (err == GFS_OK)
+        store_chunk_from_entry(&chunk->entry, &mutation->result);
+    return err;
+}
+
+/* ---- repair ---------------------------------------------------------------------------------- */
+
+static enum gfs_err stage_window(struct store *store, const struct store_mutation *mutation,
+                                 const struct store_delta_chunk *chunk)
+{
+    enum gfs_err err = GFS_OK;
+    for (size_t i = 0; i < mutation->window_count && err == GFS_OK; i++) {
+        struct store_record record = record_of(chunk, STORE_RECORD_APPEND);
+        record.source = mutation->window[i].producer;
+        record.sequence = mutation->window[i].sequence;
+        record.offset_bytes = mutation->window[i].offset_bytes;
+        record.data_crc = mutation->window[i].length_bytes;
+        err = stage_record(store, &record, NULL);
+    }
+    return err;
+}
+
+static enum gfs_err repair_chunk(struct store *store, struct store_item *item,
+                                 struct store_delta_chunk **ret_chunk)
+{
+    enum gfs_err err = store_delta_chunk(&store->delta, item->mutation->handle, ret_chunk);
+    if (err != GFS_OK)
+        return err;
+    if (!(*ret_chunk)->exists)
+        item->err = GFS_ERR_NO_CHUNK;
+    else if ((*ret_chunk)->entry.version != item->mutation->version)
+        item->err = GFS_ERR_STALE_VERSION;
+    return GFS_OK;
+}
+
+static enum gfs_err stage_repair(struct store *store, struct store_item *item)
+{
+    struct store_mutation *mutation = item->mutation;
+    struct store_delta_chunk *chunk;
+    enum gfs_err err = repair_chunk(store, item, &chunk);
+    if (err != GFS_OK || item->err != GFS_OK)
+        return err;
+    uint32_t at = mutation->offset_bytes;
+    for (size_t i = 0; i < mutation->piece_count; i++) {
+        const struct store_piece *piece = &mutation->pieces[i];
+        struct store_record record = record_of(chunk, STORE_RECORD_WRITE);
+        if (record.chunk_length < at + piece->length_bytes)
+            record.chunk_length = at + piece->length_bytes;
+        record.offset_bytes = at;
+        record.length_bytes = piece->length_bytes;
+        record.data_crc = piece->crc;
+        err = stage_record(store, &record, piece->data);
+        if (err != GFS_OK)
+            return err;
+        at += piece->length_bytes;
+    }
+    err = stage_window(store, mutation, chunk);
+    if (err == GFS_OK)
+        store_chunk_from_entry(&chunk->entry, &mutation->result);
+    return err;
+}
+
+static enum gfs_err stage_adopt(struct store *store, struct store_item *item)
+{
+    struct store_mutation *mutation = item->mutation;
+    struct store_delta_chunk *chunk;
+    enum gfs_err err = repair_chunk(store, item, &chunk);
+    if (err != GFS_OK || item->err != GFS_OK)
+        return err;
+    struct store_record record = record_of(chunk, STORE_RECORD_TRUNCATE);
+    record.flags = STORE_RECORD_WHOLE;
+    record.serial = mutation->serial;
+    record.chunk_length = mutation->length_bytes;
+    err = stage_record(store, &record, NULL);
+    if (err == GFS_OK)
+        err = stage_window(store, mutation, chunk);
+    if (err == GFS_OK)
+        store_chunk_from_entry(&chunk->entry, &mutation->result);
+    return err;
 }
 
 static enum gfs_err stage_set_version(struct store *store, struct store_item *item)
@@ -114,8 +221,6 @@ static enum gfs_err stage_set_version(struct store *store, struct store_item *it
         item->err = GFS_ERR_NO_CHUNK;
     else if (chunk->exists && now != mutation->from_version && now != mutation->version)
         item->err = GFS_ERR_STALE_VERSION;
-    else if (chunk->entry.flags & STORE_ENTRY_CORRUPT)
-        item->err = GFS_ERR_CORRUPT;
     if (item->err != GFS_OK)
         return GFS_OK;
     uint32_t length = mutation->truncate ? mutation->length_bytes : chunk->entry.length_bytes;
@@ -201,29 +306,39 @@ static enum gfs_err stage_state(struct store *store, struct store_item *item)
 
 static enum gfs_err stage_copy(struct store *store, struct store_item *item)
 {
-    const struct store_task *task = item->task;
+    struct store_mutation *mutation = item->mutation;
     struct store_delta_chunk *source;
     struct store_delta_chunk *chunk;
-    enum gfs_err err = store_delta_chunk(&store->delta, task->source, &source);
+    enum gfs_err err = store_delta_chunk(&store->delta, mutation->source, &source);
     if (err == GFS_OK)
-        err = store_delta_chunk(&store->delta, task->handle, &chunk);
+        err = store_delta_chunk(&store->delta, mutation->handle, &chunk);
     if (err != GFS_OK)
         return err;
+    bool again = chunk->exists && source->exists && chunk->entry.family == source->entry.family &&
+                 chunk->entry.version == mutation->version &&
+                 chunk->entry.serial == source->entry.serial;
     if (!source->exists)
         item->err = GFS_ERR_NO_CHUNK;
     else if (source->entry.flags & STORE_ENTRY_CORRUPT)
         item->err = GFS_ERR_CORRUPT;
-    else if (chunk->exists)
+    else if (source->entry.version != mutation->from_version)
+        item->err = GFS_ERR_STALE_VERSION;
+    else if (chunk->exists && !again)
         item->err = GFS_ERR_EXISTS;
     if (item->err != GFS_OK)
         return GFS_OK;
-    struct store_record record = record_of(source, STORE_RECORD_COPY);
-    record.handle = task->handle;
-    record.prev_seq = 0;
-    record.source = task->source;
-    record.version = task->version;
-    store->copies++;
-    return stage_record(store, &record, NULL);
+    if (!again) {
+        struct store_record record = record_of(source, STORE_RECORD_COPY);
+        record.handle = mutation->handle;
+        record.prev_seq = 0;
+        record.source = mutation->source;
+        record.version = mutation->version;
+        store->copies++;
+        err = stage_record(store, &record, NULL);
+    }
+    if (err == GFS_OK)
+        store_chunk_from_entry(&chunk->entry, &mutation->result);
+    return err;
 }
 
 enum gfs_err store_stage_item(struct store *store, struct store_item *item)
@@ -237,8 +352,14 @@ enum gfs_err store_stage_item(struct store *store, struct store_item *item)
             return stage_set_version(store, item);
         case STORE_OP_DELETE:
             return stage_delete(store, item);
-        default:
-            break;
+        case STORE_OP_SEAL:
+            return stage_seal(store, item);
+        case STORE_OP_REPAIR:
+            return stage_repair(store, item);
+        case STORE_OP_ADOPT:
+            return stage_adopt(store, item);
+        case STORE_OP_COPY:
+            return stage_copy(store, item);
         }
         item->err = GFS_ERR_INVAL;
         return GFS_OK;
@@ -250,8 +371,6 @@ enum gfs_err store_stage_item(struct store *store, struct store_item *item)
         return stage_carry(store, item);
     case STORE_TASK_STATE:
         return stage_state(store, item);
-    case STORE_TASK_COPY:
-        return stage_copy(store, item);
     }
     item->err = GFS_ERR_INVAL;
     return GFS_OK;

@@ -19,6 +19,7 @@
 enum {
     STORE_ENTRY_CORRUPT = 1,
     STORE_ENTRY_REPLAYED = 2, /* during recovery only: a record of it was met */
+    STORE_ENTRY_APPENDED = 4, /* it has an append window */
 };
 
 struct store_entry {

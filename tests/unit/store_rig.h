@@ -174,6 +174,18 @@ static RIG_UNUSED enum gfs_err rig_delete(struct rig *rig, uint64_t handle)
 /* ---- reading --------------------------------------------------------------------------------- */
 
 /* Reads into buf and checks what holds of every result. */
+static RIG_UNUSED enum gfs_err rig_copy(struct rig *rig, uint64_t from, uint64_t to,
+                                        uint32_t version)
+{
+    struct store_chunk source = {0};
+    struct store_mutation mutation = {
+        .op = STORE_OP_COPY, .handle = to, .source = from, .version = version};
+
+    if (store_chunk_get(rig->store, from, &source) == GFS_OK)
+        mutation.from_version = source.version;
+    return rig_submit(rig, &mutation);
+}
+
 static RIG_UNUSED enum gfs_err rig_read(struct rig *rig, uint64_t handle, uint32_t offset,
                                         uint32_t length, uint8_t *buf)
 {

@@ -198,7 +198,12 @@ static void model_step(struct rig *rig, struct model *models, unsigned *seed)
                             : model->exists ? GFS_ERR_EXISTS
                                             : GFS_OK;
         uint64_t source = (c + 1) % MODEL_CHUNKS + 1;
-        assert_int_equal(store_copy(rig->store, source, c + 1, 1), want);
+        enum gfs_err got = rig_copy(rig, source, c + 1, 1);
+        /* Again: an untouched copy is as good. */
+        if (want == GFS_ERR_EXISTS && got == GFS_OK)
+            assert_memory_equal(model, from, sizeof(*model));
+        else
+            assert_int_equal(got, want);
         if (want == GFS_OK)
             *model = *from;
     }
@@ -281,9 +286,10 @@ static void copies_share_and_part(void **state)
 {
     struct rig *rig = *state;
     assert_int_equal(rig_write(rig, 1, 0, data_a, 200000), GFS_OK);
-    assert_int_equal(store_copy(rig->store, 1, 2, 4), GFS_OK);
-    assert_int_equal(store_copy(rig->store, 1, 2, 4), GFS_ERR_EXISTS);
-    assert_int_equal(store_copy(rig->store, 77, 3, 4), GFS_ERR_NO_CHUNK);
+    assert_int_equal(rig_copy(rig, 1, 2, 4), GFS_OK);
+    assert_int_equal(rig_copy(rig, 1, 2, 4), GFS_OK);
+    assert_int_equal(rig_copy(rig, 1, 2, 5), GFS_ERR_EXISTS);
+    assert_int_equal(rig_copy(rig, 77, 3, 4), GFS_ERR_NO_CHUNK);
     assert_int_equal(rig_write_at(rig, 2, 4, 10, data_b, 100), GFS_OK);
     assert_int_equal(rig_delete(rig, 1), GFS_OK);
     for (int round = 0; round < 2; round++) {

@@ -88,7 +88,7 @@ static void after_compaction_the_index_can_be_made_again(void **state)
     assert_int_equal(rig_delete(rig, 101), GFS_OK);
     assert_int_equal(rig_truncate(rig, 102, 1, 1000), GFS_OK);
     assert_int_equal(rig_truncate(rig, 102, 1, BYTES / 8), GFS_OK);
-    assert_int_equal(store_copy(rig->store, 103, 104, 3), GFS_OK);
+    assert_int_equal(rig_copy(rig, 103, 104, 3), GFS_OK);
     assert_int_equal(rig_delete(rig, 103), GFS_OK);
     make_holes(rig, 8);
     RIG_UNTIL(rig_databases(rig, NULL) <= 4);
