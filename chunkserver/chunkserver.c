@@ -15,16 +15,17 @@
 #include "log.h"
 #include "rpc.pb-c.h"
 
-#define CS_TICK_MS         100u
-#define CS_DRAIN_POLL_MS   10u
-#define CS_WINDOW_MAX      256u
-#define CS_HOLD_MAX        256u
-#define CS_SESSION_IDLE_MS 10000u
-#define CS_PUSH_ENTRIES    65536u
-#define CS_PUSH_EVICT_MS   10000u
-#define CS_QUEUE_MARGIN    (8u << 20)
-#define CS_CONN_BYTES      (16u << 20)
-#define CS_REASON_BYTES    256u
+#define CS_UNSETTLED_EXTRA_MS 1000u
+#define CS_TICK_MS            100u
+#define CS_DRAIN_POLL_MS      10u
+#define CS_WINDOW_MAX         256u
+#define CS_HOLD_MAX           256u
+#define CS_SESSION_IDLE_MS    10000u
+#define CS_PUSH_ENTRIES       65536u
+#define CS_PUSH_EVICT_MS      10000u
+#define CS_QUEUE_MARGIN       (8u << 20)
+#define CS_CONN_BYTES         (16u << 20)
+#define CS_REASON_BYTES       256u
 
 /* ---- replies ---- */
 
@@ -99,8 +100,14 @@ static void control_dispatch(struct chunkserver *cs, struct rpc_request *request
     case GFS_MSG_WRITE:
         cs_write(cs, request);
         break;
+    case GFS_MSG_APPEND:
+        cs_append(cs, request);
+        break;
     case GFS_MSG_APPLY:
         cs_apply(cs, request);
+        break;
+    case GFS_MSG_SETTLE:
+        cs_settle(cs, request);
         break;
     case GFS_MSG_SET_VERSION:
         cs_set_version(cs, request);
@@ -127,7 +134,8 @@ static void control_task(struct loop_task *task)
 
 static bool is_new_work(enum gfs_msg type)
 {
-    return type == GFS_MSG_PUSH || type == GFS_MSG_WRITE || type == GFS_MSG_READ;
+    return type == GFS_MSG_PUSH || type == GFS_MSG_WRITE || type == GFS_MSG_APPEND ||
+           type == GFS_MSG_READ;
 }
 
 static void on_request(void *arg, struct rpc_request *take_request)
@@ -310,6 +318,7 @@ static enum gfs_err make_cores(struct chunkserver *cs)
         .hold_max = CS_HOLD_MAX,
         .gap_ms = (uint32_t)options->gap_timeout_ms,
         .idle_ms = CS_SESSION_IDLE_MS,
+        .unsettled_ms = (uint32_t)options->apply_timeout_ms + CS_UNSETTLED_EXTRA_MS,
     };
 
     delta_init(&cs->delta, CS_DELTA_MAX);
@@ -392,6 +401,10 @@ static enum gfs_err init_parts(struct chunkserver *cs, char *ret_detail)
     if (err == GFS_OK)
         err = cs_master_init(cs);
     if (err == GFS_OK)
+        err = cs_append_init(cs);
+    if (err == GFS_OK)
+        err = cs_settle_init(cs);
+    if (err == GFS_OK)
         err = loop_timer_init(&cs->tick, cs->control.loop, tick);
     if (err != GFS_OK)
         return err;
@@ -430,6 +443,7 @@ static void first_task(struct loop_task *task)
 
     free(task);
     watch_store(cs);
+    cs_settle_doubt(cs);
     loop_timer_arm(&cs->tick, CS_TICK_MS);
     cs_master_go(cs);
 }
@@ -468,6 +482,8 @@ static void timers_release(struct loop_task *task)
     struct chunkserver *cs = ((struct control_job *)task)->cs;
 
     loop_timer_release(&cs->tick);
+    cs_append_release(cs);
+    cs_settle_release(cs);
     cs_master_release(cs);
 }
 
@@ -499,6 +515,8 @@ void chunkserver_free(struct chunkserver *cs)
     if (cs->mutations) {
         mutation_tick(cs->mutations, UINT64_MAX);
         cs_mutations_drain(cs);
+        cs_append_drop(cs);
+        cs_settle_drop(cs);
     }
     mutation_free(cs->mutations);
     pushbuf_free(cs->pushbuf);

@@ -29,6 +29,8 @@
 #include "loop.h"
 #include "rpc.h"
 
+struct read_job;
+
 #define CS_HEARTBEAT_CHANGES_MAX 4096u
 #define CS_HEARTBEAT_EXTENDS_MAX 8192u
 #define CS_REPORT_CHUNKS_MAX     10000u
@@ -65,6 +67,23 @@ struct cs_master {
     struct loop_timer timer;
 };
 
+/* Appends that wait for the master. Control thread only. append.c. */
+struct cs_append {
+    struct append_lease *leases;
+    struct write_op *waiting;
+    bool calling;
+    struct loop_timer timer;
+};
+
+/* Telling secondaries what is settled, and reads that wait for it. Control thread only. settle.c.
+ */
+struct cs_settle {
+    struct loop_timer timer;
+    bool armed;
+    struct read_job *parked;
+    uint32_t parked_count;
+};
+
 struct chunkserver {
     /* Set before the threads start, then read-only. */
     const struct cs_options *options;
@@ -86,12 +105,16 @@ struct chunkserver {
     atomic_bool read_only;
     atomic_uint in_service; /* requests not answered yet */
     atomic_int exit_code;
+    atomic_uint
+        unsettled; /* chunks with mutations not to be shown: raised before they are stored */
 
     /* Control thread. */
     struct daemon_dir *dir;
     struct mutation_core *mutations;
     struct delta delta;
     struct cs_master master;
+    struct cs_append append;
+    struct cs_settle settle;
     struct loop_timer tick;
     uint64_t drain_until_ms; /* 0: not draining */
     bool closed;             /* `stopped` was told: nothing is begun any more */
@@ -129,11 +152,31 @@ void cs_read(struct chunkserver *cs, struct rpc_request *take_request);
 /* Control thread. */
 void cs_write(struct chunkserver *cs, struct rpc_request *take_request);
 void cs_apply(struct chunkserver *cs, struct rpc_request *take_request);
+void cs_append(struct chunkserver *cs, struct rpc_request *take_request);
 void cs_mutations_drain(struct chunkserver *cs);
+
+/* append.c. A lease was granted: where the chunk belongs, for APPENDED. */
+enum gfs_err cs_append_granted(struct chunkserver *cs, uint64_t handle, uint32_t version,
+                               uint64_t inode, uint32_t index) GFS_MUST_CHECK;
+enum gfs_err cs_append_init(struct chunkserver *cs) GFS_MUST_CHECK;
+void cs_append_release(struct chunkserver *cs); /* the timer; its loop's thread */
+void cs_append_drop(struct chunkserver *cs);    /* the rest, at the end */
+
+/* settle.c */
+void cs_settle(struct chunkserver *cs, struct rpc_request *take_request);
+/* Before a mutation is given to the store: readers must be able to see that it is unsettled. */
+void cs_unsettled_note(struct chunkserver *cs);
+/* After events: secondaries are told, and reads that waited go on. */
+void cs_settled(struct chunkserver *cs);
+enum gfs_err cs_settle_init(struct chunkserver *cs) GFS_MUST_CHECK;
+void cs_settle_release(struct chunkserver *cs);
+void cs_settle_drop(struct chunkserver *cs);
+/* Chunks that were being written when the server stopped. */
+void cs_settle_doubt(struct chunkserver *cs);
 void cs_set_version(struct chunkserver *cs, struct rpc_request *take_request);
 void cs_grant_lease(struct chunkserver *cs, struct rpc_request *take_request);
 /* A lease counted from from_ms, less the margin for clocks and messages on their way. */
-uint64_t cs_lease_expiry_ms(uint64_t from_ms, uint32_t lease_ms);
+uint64_t cs_lease_expiry_ms(uint64_t from_ms, uint32_t lease_ms, uint32_t margin_ms);
 void cs_delete_chunks(struct chunkserver *cs, struct rpc_request *take_request);
 
 enum gfs_err cs_master_init(struct chunkserver *cs) GFS_MUST_CHECK;

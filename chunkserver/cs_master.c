@@ -335,7 +335,7 @@ static void heartbeat_ok(struct chunkserver *cs, const Gfs__HeartbeatReply *repl
     master->used_since_ms = master->beat_sent_ms;
     for (size_t i = 0; i < reply->n_extended; i++)
         mutation_extend(cs->mutations, reply->extended[i],
-                        cs_lease_expiry_ms(master->beat_sent_ms, lease_ms));
+                        cs_lease_expiry_ms(master->beat_sent_ms, lease_ms, reply->margin_ms));
 }
 
 static void heartbeat_done(void *arg, const struct rpc_answer *answer)

@@ -124,48 +124,11 @@ void cs_set_version(struct chunkserver *cs, struct rpc_request *take_request)
     cs_mutations_drain(cs);
 }
 
-uint64_t cs_lease_expiry_ms(uint64_t from_ms, uint32_t lease_ms)
+uint64_t cs_lease_expiry_ms(uint64_t from_ms, uint32_t lease_ms, uint32_t margin_ms)
 {
-    uint32_t margin_ms = lease_ms / 10;
-
     if (margin_ms < ORDERS_MARGIN_MIN_MS)
         margin_ms = ORDERS_MARGIN_MIN_MS;
     return lease_ms > margin_ms ? from_ms + lease_ms - margin_ms : from_ms;
-}
-
-void cs_grant_lease(struct chunkserver *cs, struct rpc_request *take_request)
-{
-    const Gfs__GrantLeaseRequest *msg = (const Gfs__GrantLeaseRequest *)take_request->msg;
-    struct mutation_have have = {0};
-    struct store_chunk chunk;
-    uint64_t now_ms = loop_now_ms();
-    enum gfs_err err;
-    struct mutation_lease lease = {
-        .handle = msg->handle,
-        .version = msg->version,
-        .fresh = msg->fresh,
-        .chunk_size_bytes = msg->chunk_size,
-        .expires_ms = cs_lease_expiry_ms(now_ms, msg->lease_ms),
-        .secondaries = (const char *const *)msg->secondaries,
-        .secondary_count = msg->n_secondaries,
-    };
-
-    if (msg->revoke) {
-        mutation_revoke(cs->mutations, msg->handle, msg->version);
-        cs_reply_empty(cs, take_request);
-        return;
-    }
-    if (store_chunk_get(cs->store, msg->handle, &chunk) == GFS_OK) {
-        have.exists = true;
-        have.version = chunk.version;
-        have.serial = chunk.serial;
-    }
-    err = mutation_grant(cs->mutations, &lease, &have, now_ms);
-    cs_mutations_drain(cs);
-    if (err != GFS_OK)
-        cs_reply_error(cs, take_request, err, NULL);
-    else
-        cs_reply_empty(cs, take_request);
 }
 
 static void delete_run_end(struct delete_run *run)

@@ -2,16 +2,12 @@
  * read: from the store to the socket. Taken in on a net thread, read and checked on a storage
  * thread, sent by the net thread straight from the memory the store has pinned.
  */
+#include <stddef.h>
 #include <stdlib.h>
+#include <utlist.h>
 
 #include "chunk.pb-c.h"
-#include "chunkserver/chunkserver.h"
-
-struct read_job {
-    struct storepool_job job;
-    struct chunkserver *cs;
-    struct rpc_request *request;
-};
+#include "chunkserver/read_job.h"
 
 static void read_release(void *arg)
 {
@@ -47,26 +43,97 @@ static void read_answer(struct chunkserver *cs, struct rpc_request *request,
     free(crcs);
 }
 
+/* Takes the job. */
+static void read_end(struct read_job *job, enum gfs_err err)
+{
+    if (err == GFS_OK) {
+        read_answer(job->cs, job->request, job->read);
+    } else {
+        store_read_release(job->read);
+        cs_reply_error(job->cs, job->request, err, NULL);
+    }
+    free(job);
+}
+
+static bool read_is_settled(const struct read_job *job)
+{
+    const Gfs__ReadRequest *msg = (const Gfs__ReadRequest *)job->request->msg;
+
+    /* A replica that is brought up to date must see everything. */
+    return job->request->peer_role == GFS_ROLE_CHUNKSERVER ||
+           mutation_can_read(job->cs->mutations, msg->handle, msg->offset, msg->length);
+}
+
+static void read_park(struct read_job *job)
+{
+    struct chunkserver *cs = job->cs;
+    const Gfs__ReadRequest *msg = (const Gfs__ReadRequest *)job->request->msg;
+    uint64_t now_ms = loop_now_ms();
+    bool leads = mutation_is_leased(cs->mutations, msg->handle, now_ms);
+
+    job->until_ms = now_ms + (leads ? READ_PARK_PRIMARY_MS : READ_PARK_SECONDARY_MS);
+    if (job->until_ms > job->request->deadline_ms)
+        job->until_ms = job->request->deadline_ms;
+    if (cs->settle.parked_count >= READ_PARKED_MAX || cs->closed || now_ms >= job->until_ms) {
+        read_end(job, GFS_ERR_UNSETTLED);
+        return;
+    }
+    DL_APPEND(cs->settle.parked, job);
+    cs->settle.parked_count++;
+    cs_settled(cs);
+}
+
+/*
+ * Control thread. What was read may hold bytes of mutations that are not on every replica. They
+ * were unsettled before they could be read, so it is enough to look afterwards; what has settled
+ * since may be shown.
+ */
+static void read_gate(struct loop_task *task)
+{
+    struct read_job *job = (struct read_job *)((char *)task - offsetof(struct read_job, task));
+
+    if (read_is_settled(job))
+        read_end(job, GFS_OK);
+    else
+        read_park(job);
+}
+
+void read_parked_check(struct chunkserver *cs, bool end)
+{
+    struct read_job *job, *next;
+    uint64_t now_ms = loop_now_ms();
+
+    DL_FOREACH_SAFE (cs->settle.parked, job, next) {
+        bool settled = read_is_settled(job);
+
+        if (!settled && !end && now_ms < job->until_ms)
+            continue;
+        DL_DELETE(cs->settle.parked, job);
+        cs->settle.parked_count--;
+        read_end(job, settled ? GFS_OK : GFS_ERR_UNSETTLED);
+    }
+}
+
 static void read_run(struct storepool_job *base)
 {
     struct read_job *job = (struct read_job *)base;
     struct chunkserver *cs = job->cs;
-    struct rpc_request *request = job->request;
-    const Gfs__ReadRequest *msg = (const Gfs__ReadRequest *)request->msg;
-    struct store_read *read = NULL;
+    const Gfs__ReadRequest *msg = (const Gfs__ReadRequest *)job->request->msg;
     enum gfs_err err = GFS_ERR_TIMEOUT;
 
-    free(job);
-    if (loop_now_ms() < request->deadline_ms) {
+    if (loop_now_ms() < job->request->deadline_ms) {
         debug_delay_wait(cs->delay, msg->handle);
-        err = store_read(cs->store, msg->handle, msg->version, msg->offset, msg->length, &read);
+        err =
+            store_read(cs->store, msg->handle, msg->version, msg->offset, msg->length, &job->read);
     }
     if (err == GFS_ERR_CORRUPT)
         cs_chunk_changed(cs, msg->handle);
-    if (err != GFS_OK)
-        cs_reply_error(cs, request, err, NULL);
-    else
-        read_answer(cs, request, read);
+    if (err != GFS_OK || atomic_load(&cs->unsettled) == 0) {
+        read_end(job, err);
+        return;
+    }
+    job->task.fn = read_gate;
+    loop_post(cs->control.loop, &job->task);
 }
 
 void cs_read(struct chunkserver *cs, struct rpc_request *take_request)

@@ -8,30 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "chunk.pb-c.h"
-#include "chunkserver/chunkserver.h"
+#include "chunkserver/write_op.h"
+#include "crc.h"
 
-struct write_send {
-    struct write_op *write;
-    uint32_t index;
-};
-
-struct write_op {
-    struct mutation_op op; /* first: the core gives back pointers to it */
-    struct chunkserver *cs;
-    struct rpc_request *request;
-    struct pushbuf_data *data;
-    uint8_t data_id[PUSHBUF_ID_BYTES];
-
-    struct store_mutation local;
-    enum gfs_err local_err;
-    struct loop_task local_task;
-    uint32_t length_bytes; /* of the chunk, after the local write */
-    struct write_send sends[MUTATION_SECONDARIES_MAX];
-};
-
-/* Before the answer: its receiver may push the next data at once and must find the room. */
-static void write_unpin(struct write_op *write, bool written)
+void write_unpin(struct write_op *write, bool written)
 {
     if (write->data && written)
         pushbuf_done(write->cs->pushbuf, write->data);
@@ -40,11 +20,30 @@ static void write_unpin(struct write_op *write, bool written)
     write->data = NULL;
 }
 
-static void write_refuse(struct write_op *write, enum gfs_err err, const char *detail)
+void write_free(struct write_op *take_write)
 {
-    write_unpin(write, false);
-    cs_reply_error(write->cs, write->request, err, detail);
-    free(write);
+    free(take_write->pieces);
+    free(take_write);
+}
+
+void write_refuse(struct write_op *take_write, enum gfs_err err, const char *detail)
+{
+    write_unpin(take_write, false);
+    cs_reply_error(take_write->cs, take_write->request, err, detail);
+    write_free(take_write);
+}
+
+void write_have(struct chunkserver *cs, uint64_t handle, struct mutation_have *ret_have)
+{
+    struct store_chunk chunk;
+
+    memset(ret_have, 0, sizeof *ret_have);
+    if (store_chunk_get(cs->store, handle, &chunk) != GFS_OK)
+        return;
+    ret_have->exists = true;
+    ret_have->version = chunk.version;
+    ret_have->length_bytes = chunk.length_bytes;
+    ret_have->serial = chunk.serial;
 }
 
 /* Committer thread. */
@@ -74,20 +73,33 @@ static void write_local_task(struct loop_task *task)
 static void write_local(struct chunkserver *cs, struct write_op *write)
 {
     struct store_mutation *local = &write->local;
-    enum gfs_err err;
+    enum gfs_err err = GFS_OK;
 
-    local->op = STORE_OP_WRITE;
+    local->op = write->op.seal ? STORE_OP_SEAL : STORE_OP_WRITE;
     local->handle = write->op.handle;
     local->version = write->op.version;
     local->serial = write->op.serial;
     local->create = write->op.create;
     local->offset_bytes = write->op.offset_bytes;
     local->length_bytes = write->op.length_bytes;
-    local->pieces = pushbuf_data_pieces(write->data, &local->piece_count);
+    local->producer = write->op.seal ? 0 : write->op.producer;
+    local->sequence = write->op.seal ? 0 : write->op.sequence;
+    if (write->op.primary && write->op.producer && !write->op.seal)
+        err = write_cut(write);
+    if (write->op.seal) {
+        local->length_bytes = write->op.offset_bytes + write->op.length_bytes;
+    } else if (write->pieces) {
+        local->pieces = write->pieces;
+        local->piece_count = write->piece_count;
+    } else {
+        local->pieces = pushbuf_data_pieces(write->data, &local->piece_count);
+    }
     local->done = write_local_done;
     local->arg = write;
     write->local_task.fn = write_local_task;
-    err = store_submit(cs->store, local);
+    cs_unsettled_note(cs);
+    if (err == GFS_OK)
+        err = store_submit(cs->store, local);
     mutation_submitted(cs->mutations, &write->op, err);
 }
 
@@ -96,7 +108,7 @@ static void write_acked(void *arg, const struct rpc_answer *answer)
     struct write_send *sent = arg;
     struct chunkserver *cs = sent->write->cs;
 
-    mutation_ack(cs->mutations, &sent->write->op, sent->index, answer->err);
+    mutation_ack(cs->mutations, &sent->write->op, sent->index, answer->err, loop_now_ms());
     cs_mutations_drain(cs);
 }
 
@@ -105,26 +117,51 @@ static void payload_release(void *arg)
     buf_unref(arg);
 }
 
+/* The order in words. What came inline goes along. */
+static void order_fill(const struct write_op *write, Gfs__ApplyRequest *msg)
+{
+    const struct mutation_op *op = &write->op;
+
+    msg->handle = op->handle;
+    msg->version = op->version;
+    msg->serial = op->serial;
+    msg->offset = op->offset_bytes;
+    msg->length = op->length_bytes;
+    msg->settled = op->settled_serial;
+    msg->seal = op->seal;
+    if (op->seal)
+        return;
+    msg->producer = op->producer;
+    msg->sequence = op->sequence;
+    msg->data_id.data = (uint8_t *)write->data_id;
+    msg->data_id.len = sizeof write->data_id;
+    if (!write->request->payload)
+        return;
+    if (write->request->type == GFS_MSG_APPEND) {
+        const Gfs__AppendRequest *order = (const Gfs__AppendRequest *)write->request->msg;
+
+        msg->first_block_bytes = order->first_block_bytes;
+        msg->crcs = order->crcs;
+        msg->n_crcs = order->n_crcs;
+    } else {
+        const Gfs__WriteRequest *order = (const Gfs__WriteRequest *)write->request->msg;
+
+        msg->first_block_bytes = order->first_block_bytes;
+        msg->crcs = order->crcs;
+        msg->n_crcs = order->n_crcs;
+    }
+}
+
 static void write_send(struct chunkserver *cs, struct write_op *write)
 {
     const struct mutation_group *group = write->op.group;
-    const Gfs__WriteRequest *order = (const Gfs__WriteRequest *)write->request->msg;
-    struct buf *payload = write->request->payload;
+    struct buf *payload = write->op.seal ? NULL : write->request->payload;
     Gfs__ApplyRequest msg = GFS__APPLY_REQUEST__INIT;
     uint32_t timeout_ms = cs_time_left_ms(write->request);
 
     if (timeout_ms > cs->options->apply_timeout_ms)
         timeout_ms = (uint32_t)cs->options->apply_timeout_ms;
-    msg.first_block_bytes = order->first_block_bytes;
-    msg.crcs = order->crcs;
-    msg.n_crcs = order->n_crcs;
-    msg.handle = write->op.handle;
-    msg.version = write->op.version;
-    msg.serial = write->op.serial;
-    msg.offset = write->op.offset_bytes;
-    msg.length = write->op.length_bytes;
-    msg.data_id.data = write->data_id;
-    msg.data_id.len = sizeof write->data_id;
+    order_fill(write, &msg);
     for (uint32_t i = 0; i < group->count; i++) {
         struct rpc_call_args args = {.type = GFS_MSG_APPLY, .msg = &msg.base};
         struct rpc_piece piece;
@@ -166,6 +203,10 @@ static void write_finish(struct chunkserver *cs, struct write_op *write)
     enum gfs_err err = op->err;
 
     write_unpin(write, err == GFS_OK);
+    if (err == GFS_OK && op->primary && write->request->type == GFS_MSG_APPEND) {
+        append_finish(cs, write);
+        return;
+    }
     if (err == GFS_OK && op->primary) {
         Gfs__WriteReply reply = GFS__WRITE_REPLY__INIT;
 
@@ -183,7 +224,7 @@ static void write_finish(struct chunkserver *cs, struct write_op *write)
         cs_reply_error(cs, write->request, err, NULL);
     }
     mutation_op_release(op);
-    free(write);
+    write_free(write);
 }
 
 void cs_mutations_drain(struct chunkserver *cs)
@@ -201,9 +242,10 @@ void cs_mutations_drain(struct chunkserver *cs)
         else
             write_finish(cs, write);
     }
+    cs_settled(cs);
 }
 
-static struct write_op *write_make(struct chunkserver *cs, struct rpc_request *take_request)
+struct write_op *write_make(struct chunkserver *cs, struct rpc_request *take_request)
 {
     struct write_op *write = NULL;
 
@@ -221,20 +263,11 @@ static struct write_op *write_make(struct chunkserver *cs, struct rpc_request *t
     return write;
 }
 
-/* What an order says of its data. */
-struct write_data {
-    ProtobufCBinaryData id;
-    uint32_t first_block_bytes; /* the rest: data that came along */
-    const uint32_t *crcs;
-    size_t crc_count;
-    size_t hops_left;
-};
-
 /* Data that came with the order is put where pushed data would be. */
 static enum gfs_err write_keep_payload(struct write_op *write, const struct write_data *data)
 {
     struct pushbuf_part part = {
-        .total_bytes = write->op.length_bytes,
+        .total_bytes = data->length_bytes,
         .first_block_bytes = data->first_block_bytes,
         .hops_left = (uint32_t)data->hops_left,
         .crcs = data->crcs,
@@ -250,8 +283,7 @@ static enum gfs_err write_keep_payload(struct write_op *write, const struct writ
     return pushbuf_add(write->cs->pushbuf, &part, loop_now_ms());
 }
 
-/* Finds the data and checks that it is what the order says. */
-static enum gfs_err write_pin(struct write_op *write, const struct write_data *data)
+enum gfs_err write_find(struct write_op *write, const struct write_data *data)
 {
     enum gfs_err err = GFS_OK;
 
@@ -265,10 +297,45 @@ static enum gfs_err write_pin(struct write_op *write, const struct write_data *d
     err = pushbuf_pin(write->cs->pushbuf, write->data_id, loop_now_ms(), &write->data);
     if (err != GFS_OK)
         return err;
-    if (pushbuf_data_bytes(write->data) != write->op.length_bytes ||
-        !pushbuf_data_fits(write->data, write->op.offset_bytes))
-        return GFS_ERR_INVAL;
+    return pushbuf_data_bytes(write->data) == data->length_bytes ? GFS_OK : GFS_ERR_INVAL;
+}
+
+/* The bytes were checked when they came: a CRC of a part of them is as good as the whole's. */
+enum gfs_err write_cut(struct write_op *write)
+{
+    size_t from_count, count = 0;
+    const struct store_piece *from = pushbuf_data_pieces(write->data, &from_count);
+    uint32_t at = write->op.offset_bytes;
+    struct store_piece *pieces;
+
+    if (pushbuf_data_fits(write->data, at))
+        return GFS_OK;
+    pieces = calloc(2 * from_count + 1, sizeof *pieces);
+    if (!pieces)
+        return GFS_ERR_NO_MEMORY;
+    for (size_t i = 0; i < from_count; i++) {
+        const uint8_t *data = from[i].data;
+        uint32_t left = from[i].length_bytes;
+
+        while (left > 0) {
+            uint32_t room = GFS_BLOCK_SIZE_BYTES - at % GFS_BLOCK_SIZE_BYTES;
+            uint32_t len = left < room ? left : room;
+
+            pieces[count++] = (struct store_piece){data, len, crc32c(0, data, len)};
+            data += len;
+            left -= len;
+            at += len;
+        }
+    }
+    write->pieces = pieces;
+    write->piece_count = count;
     return GFS_OK;
+}
+
+/* A write's data was cut by the client, who knows the offset. */
+static enum gfs_err write_check_cut(const struct write_op *write)
+{
+    return pushbuf_data_fits(write->data, write->op.offset_bytes) ? GFS_OK : GFS_ERR_INVAL;
 }
 
 void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
@@ -276,11 +343,12 @@ void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
     const Gfs__WriteRequest *msg = (const Gfs__WriteRequest *)take_request->msg;
     struct write_op *write = write_make(cs, take_request);
     const struct write_data data = {.id = msg->data_id,
+                                    .length_bytes = msg->length,
                                     .first_block_bytes = msg->first_block_bytes,
                                     .crcs = msg->crcs,
                                     .crc_count = msg->n_crcs,
                                     .hops_left = msg->n_secondaries};
-    enum gfs_err err;
+    enum gfs_err err = GFS_ERR_INVAL;
 
     if (!write)
         return;
@@ -288,7 +356,10 @@ void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
     write->op.version = msg->version;
     write->op.offset_bytes = msg->offset;
     write->op.length_bytes = msg->length;
-    err = write_pin(write, &data);
+    if (msg->length <= GFS_MUTATION_MAX_BYTES)
+        err = write_find(write, &data);
+    if (err == GFS_OK)
+        err = write_check_cut(write);
     if (err == GFS_OK)
         err = mutation_write(cs->mutations, &write->op, msg->secondaries, msg->n_secondaries,
                              loop_now_ms());
@@ -299,16 +370,29 @@ void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
     cs_mutations_drain(cs);
 }
 
+/* A seal brings no data; an append's is cut here, as the primary did. */
+static enum gfs_err apply_data(struct write_op *write, const Gfs__ApplyRequest *msg)
+{
+    const struct write_data data = {.id = msg->data_id,
+                                    .length_bytes = msg->length,
+                                    .first_block_bytes = msg->first_block_bytes,
+                                    .crcs = msg->crcs,
+                                    .crc_count = msg->n_crcs};
+    enum gfs_err err;
+
+    if (msg->seal)
+        return msg->producer || write->request->payload ? GFS_ERR_INVAL : GFS_OK;
+    err = write_find(write, &data);
+    if (err != GFS_OK)
+        return err;
+    return msg->producer ? write_cut(write) : write_check_cut(write);
+}
+
 void cs_apply(struct chunkserver *cs, struct rpc_request *take_request)
 {
     const Gfs__ApplyRequest *msg = (const Gfs__ApplyRequest *)take_request->msg;
     struct write_op *write = write_make(cs, take_request);
-    const struct write_data data = {.id = msg->data_id,
-                                    .first_block_bytes = msg->first_block_bytes,
-                                    .crcs = msg->crcs,
-                                    .crc_count = msg->n_crcs};
-    struct mutation_have have = {0};
-    struct store_chunk chunk;
+    struct mutation_have have;
     enum gfs_err err;
 
     if (!write)
@@ -318,14 +402,13 @@ void cs_apply(struct chunkserver *cs, struct rpc_request *take_request)
     write->op.serial = msg->serial;
     write->op.offset_bytes = msg->offset;
     write->op.length_bytes = msg->length;
-    if (store_chunk_get(cs->store, msg->handle, &chunk) == GFS_OK) {
-        have.exists = true;
-        have.version = chunk.version;
-        have.serial = chunk.serial;
-    }
-    err = write_pin(write, &data);
+    write->op.producer = msg->producer;
+    write->op.sequence = msg->sequence;
+    write->op.seal = msg->seal;
+    write_have(cs, msg->handle, &have);
+    err = apply_data(write, msg);
     if (err == GFS_OK)
-        err = mutation_apply(cs->mutations, &write->op, &have, loop_now_ms());
+        err = mutation_apply(cs->mutations, &write->op, &have, msg->settled, loop_now_ms());
     if (err != GFS_OK)
         write_refuse(write, err, NULL);
     cs_mutations_drain(cs);

@@ -61,7 +61,7 @@ static enum gfs_err grant(struct fixture *f, uint32_t version, bool fresh,
                                    .secondaries = (const char *const *)members,
                                    .secondary_count = 2};
 
-    return mutation_grant(f->core, &lease, have, 0);
+    return mutation_grant(f->core, &lease, have, NULL, 0);
 }
 
 static enum gfs_err write_at(struct fixture *f, int i, uint64_t now_ms)
@@ -72,7 +72,7 @@ static enum gfs_err write_at(struct fixture *f, int i, uint64_t now_ms)
 static enum gfs_err apply_at(struct fixture *f, int i, uint64_t serial, uint64_t now_ms)
 {
     f->ops[i].serial = serial;
-    return mutation_apply(f->core, &f->ops[i], &here, now_ms);
+    return mutation_apply(f->core, &f->ops[i], &here, 0, now_ms);
 }
 
 static void expect(struct fixture *f, enum mutation_effect effect, int i)
@@ -109,8 +109,8 @@ static void begin_apply(struct fixture *f, int i)
 static void all_good(struct fixture *f, int i)
 {
     mutation_local_done(f->core, &f->ops[i], GFS_OK, 0);
-    mutation_ack(f->core, &f->ops[i], 0, GFS_OK);
-    mutation_ack(f->core, &f->ops[i], 1, GFS_OK);
+    mutation_ack(f->core, &f->ops[i], 0, GFS_OK, 0);
+    mutation_ack(f->core, &f->ops[i], 1, GFS_OK, 0);
     expect_finish(f, i, GFS_OK);
 }
 
@@ -124,10 +124,10 @@ static void a_write_is_answered_when_all_have_it(void **state)
     begin_write(f, 0);
     assert_int_equal(f->ops[0].serial, SERIAL(1));
     assert_int_equal(f->ops[0].group->count, 2);
-    mutation_ack(f->core, &f->ops[0], 1, GFS_OK);
+    mutation_ack(f->core, &f->ops[0], 1, GFS_OK, 0);
     mutation_local_done(f->core, &f->ops[0], GFS_OK, 0);
     expect(f, MUTATION_NONE, 0);
-    mutation_ack(f->core, &f->ops[0], 0, GFS_OK);
+    mutation_ack(f->core, &f->ops[0], 0, GFS_OK, 0);
     expect_finish(f, 0, GFS_OK);
 }
 
@@ -203,9 +203,9 @@ static void a_failed_secondary_is_named_and_breaks_the_lease(void **state)
     assert_int_equal(grant(f, VERSION, false, &here), GFS_OK);
     begin_write(f, 0);
     begin_write(f, 1);
-    mutation_ack(f->core, &f->ops[0], 1, GFS_ERR_CONN);
+    mutation_ack(f->core, &f->ops[0], 1, GFS_ERR_CONN, 0);
     assert_int_equal(write_at(f, 2, 0), GFS_ERR_NO_LEASE);
-    mutation_ack(f->core, &f->ops[0], 0, GFS_OK);
+    mutation_ack(f->core, &f->ops[0], 0, GFS_OK, 0);
     mutation_local_done(f->core, &f->ops[0], GFS_OK, 0);
     expect_finish(f, 0, GFS_ERR_REPLICA_FAILED);
     assert_int_equal(f->ops[0].failed, 2);
@@ -229,8 +229,8 @@ static void a_secondary_without_room_breaks_the_lease_and_is_not_named(void **st
         f->ops[0].version = f->ops[1].version = at.version;
         begin_write(f, 0);
         mutation_local_done(f->core, &f->ops[0], GFS_OK, 0);
-        mutation_ack(f->core, &f->ops[0], 0, GFS_OK);
-        mutation_ack(f->core, &f->ops[0], 1, passing[i]);
+        mutation_ack(f->core, &f->ops[0], 0, GFS_OK, 0);
+        mutation_ack(f->core, &f->ops[0], 1, passing[i], 0);
         expect_finish(f, 0, GFS_ERR_STALE_VERSION);
         assert_int_equal(f->ops[0].failed, 0);
         assert_int_equal(write_at(f, 1, 0), GFS_ERR_NO_LEASE);
@@ -244,8 +244,8 @@ static void a_local_failure_is_our_own(void **state)
     assert_int_equal(grant(f, VERSION, false, &here), GFS_OK);
     begin_write(f, 0);
     mutation_local_done(f->core, &f->ops[0], GFS_ERR_IO, 0);
-    mutation_ack(f->core, &f->ops[0], 0, GFS_ERR_CONN);
-    mutation_ack(f->core, &f->ops[0], 1, GFS_OK);
+    mutation_ack(f->core, &f->ops[0], 0, GFS_ERR_CONN, 0);
+    mutation_ack(f->core, &f->ops[0], 1, GFS_OK, 0);
     expect_finish(f, 0, GFS_ERR_IO);
     assert_int_equal(write_at(f, 1, 0), GFS_ERR_NO_LEASE);
 }
@@ -290,8 +290,8 @@ static void a_higher_version_fences_off_the_lease(void **state)
     assert_int_equal(grant(f, VERSION, false, &here), GFS_ERR_STALE_VERSION);
     /* A secondary that is ahead is not to blame. */
     mutation_local_done(f->core, &f->ops[0], GFS_OK, 0);
-    mutation_ack(f->core, &f->ops[0], 0, GFS_OK);
-    mutation_ack(f->core, &f->ops[0], 1, GFS_ERR_STALE_VERSION);
+    mutation_ack(f->core, &f->ops[0], 0, GFS_OK, 0);
+    mutation_ack(f->core, &f->ops[0], 1, GFS_ERR_STALE_VERSION, 0);
     expect_finish(f, 0, GFS_ERR_STALE_VERSION);
     assert_int_equal(f->ops[0].failed, 0);
     all_good(f, 1);
@@ -398,7 +398,7 @@ static void versions_decide_who_may_order(void **state)
     f->ops[0].version = VERSION;
     assert_int_equal(apply_at(f, 0, 1, 0), GFS_ERR_INVAL);
     f->ops[0].serial = SERIAL(1);
-    assert_int_equal(mutation_apply(f->core, &f->ops[0], &nowhere, 0), GFS_ERR_NO_CHUNK);
+    assert_int_equal(mutation_apply(f->core, &f->ops[0], &nowhere, 0, 0), GFS_ERR_NO_CHUNK);
     assert_int_equal(grant(f, VERSION, false, &here), GFS_OK);
     assert_int_equal(apply_at(f, 0, SERIAL(1), 0), GFS_ERR_INVAL); /* we are primary */
 }
@@ -419,10 +419,10 @@ static void the_first_order_of_version_one_makes_the_chunk(void **state)
 
     f->ops[0].version = f->ops[1].version = 1;
     f->ops[1].serial = 1ull << 32 | 2;
-    assert_int_equal(mutation_apply(f->core, &f->ops[1], &nowhere, 0), GFS_OK);
+    assert_int_equal(mutation_apply(f->core, &f->ops[1], &nowhere, 0, 0), GFS_OK);
     expect(f, MUTATION_NONE, 0);
     f->ops[0].serial = 1ull << 32 | 1;
-    assert_int_equal(mutation_apply(f->core, &f->ops[0], &nowhere, 0), GFS_OK);
+    assert_int_equal(mutation_apply(f->core, &f->ops[0], &nowhere, 0, 0), GFS_OK);
     begin_apply(f, 0);
     begin_apply(f, 1);
     assert_true(f->ops[0].create);
@@ -439,10 +439,10 @@ static void a_restarted_secondary_goes_on_where_its_disk_is(void **state)
     struct mutation_have have = {.exists = true, .version = VERSION, .serial = SERIAL(7)};
 
     f->ops[0].serial = SERIAL(7);
-    assert_int_equal(mutation_apply(f->core, &f->ops[0], &have, 0), GFS_OK);
+    assert_int_equal(mutation_apply(f->core, &f->ops[0], &have, 0, 0), GFS_OK);
     expect_finish(f, 0, GFS_OK);
     f->ops[0].serial = SERIAL(8);
-    assert_int_equal(mutation_apply(f->core, &f->ops[0], &have, 0), GFS_OK);
+    assert_int_equal(mutation_apply(f->core, &f->ops[0], &have, 0, 0), GFS_OK);
     begin_apply(f, 0);
     mutation_local_done(f->core, &f->ops[0], GFS_OK, 0);
     expect_finish(f, 0, GFS_OK);
@@ -457,13 +457,13 @@ static void sessions_are_bounded_and_idle_ones_go(void **state)
     for (uint64_t i = 0; i < 5; i++) {
         f->ops[0].handle = 100 + i;
         f->ops[0].serial = SERIAL(2);
-        assert_int_equal(mutation_apply(f->core, &f->ops[0], &here, 0),
+        assert_int_equal(mutation_apply(f->core, &f->ops[0], &here, 0, 0),
                          i < 4 ? GFS_OK : GFS_ERR_BUSY);
         if (i < 4) {
             mutation_forget(f->core, 100 + i);
             expect_finish(f, 0, GFS_ERR_NO_CHUNK);
             f->ops[0].serial = SERIAL(1);
-            assert_int_equal(mutation_apply(f->core, &f->ops[0], &here, 0), GFS_OK);
+            assert_int_equal(mutation_apply(f->core, &f->ops[0], &here, 0, 0), GFS_OK);
             expect(f, MUTATION_LOCAL, 0);
             mutation_submitted(f->core, &f->ops[0], GFS_OK);
             mutation_local_done(f->core, &f->ops[0], GFS_OK, 0);
@@ -472,6 +472,10 @@ static void sessions_are_bounded_and_idle_ones_go(void **state)
     }
     mutation_tick(f->core, 999);
     assert_int_equal(mutation_sessions(f->core), 4);
+    mutation_tick(f->core, 1000); /* what is not settled is not forgotten */
+    assert_int_equal(mutation_sessions(f->core), 4);
+    for (uint64_t i = 0; i < 4; i++)
+        mutation_settle(f->core, 100 + i, VERSION, SERIAL(1), &here, 0);
     mutation_tick(f->core, 1000);
     assert_int_equal(mutation_sessions(f->core), 0);
 }
