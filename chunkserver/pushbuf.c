@@ -114,7 +114,7 @@ static enum gfs_err part_check(const struct pushbuf_part *part, size_t *ret_firs
     uint32_t offset = part->offset_bytes;
     size_t len, first = 0, count;
 
-    if (!part->buf || part->total_bytes == 0 || part->total_bytes > GFS_MUTATION_MAX_BYTES ||
+    if (!part->buf || part->total_bytes == 0 || part->total_bytes > GFS_RECORD_MAX_BYTES ||
         part->first_block_bytes == 0 || part->first_block_bytes > GFS_BLOCK_SIZE_BYTES)
         return GFS_ERR_INVAL;
     len = part->buf->len_bytes;
