@@ -61,18 +61,21 @@ static void start_grant(struct lease_table *table, struct lease *lease)
     effect->fresh = lease->fresh;
 }
 
-static void keep_members(struct lease *lease, enum lease_answer wanted)
+static void keep_members(struct lease *lease, enum lease_reply wanted)
 {
     uint8_t kept = 0;
     for (uint8_t i = 0; i < lease->count; i++) {
         if (lease->answers[i] == wanted) {
-            lease->members[kept++] = lease->members[i];
+            lease->members[kept] = lease->members[i];
+            lease->serials[kept] = lease->serials[i];
+            lease->lengths[kept] = lease->lengths[i];
+            lease->bad[kept++] = lease->bad[i];
         }
     }
     lease->count = kept;
 }
 
-static bool has_answer(const struct lease *lease, enum lease_answer wanted)
+static bool has_answer(const struct lease *lease, enum lease_reply wanted)
 {
     for (uint8_t i = 0; i < lease->count; i++) {
         if (lease->answers[i] == wanted) {
@@ -82,6 +85,83 @@ static bool has_answer(const struct lease *lease, enum lease_answer wanted)
     return false;
 }
 
+static uint32_t members_needed(const struct lease_table *table, const struct lease *lease)
+{
+    uint32_t needed = table->options.min_replicas;
+    if (lease->goal > 0 && lease->goal < needed) {
+        needed = lease->goal;
+    }
+    return needed > 0 ? needed : 1;
+}
+
+static void start_write(struct lease_table *table, struct lease *lease)
+{
+    lease->state = LEASE_WRITING;
+    struct lease_effect *effect = lease_push_effect(table, lease, LEASE_EFFECT_JOURNAL);
+    effect->cut = lease->cut;
+}
+
+/* The most advanced good member; -1: none is good. */
+static int find_source(const struct lease *lease)
+{
+    int best = -1;
+    for (uint8_t i = 0; i < lease->count; i++) {
+        if (lease->bad[i]) {
+            continue;
+        }
+        if (best < 0 || lease->serials[i] > lease->serials[best] ||
+            (lease->serials[i] == lease->serials[best] &&
+             lease->lengths[i] > lease->lengths[best])) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* All members have the version. Those that do not have the bytes get them. */
+static void start_reconcile(struct lease_table *table, struct lease *lease)
+{
+    int source = find_source(lease);
+    if (source < 0) {
+        fail_round(table, lease, GFS_ERR_NO_REPLICA);
+        return;
+    }
+    bool any = false;
+    for (uint8_t i = 0; i < lease->count; i++) {
+        bool same = !lease->bad[i] && lease->serials[i] == lease->serials[source] &&
+                    lease->lengths[i] == lease->lengths[source];
+        lease->answers[i] = same ? ANSWER_YES : ANSWER_PENDING;
+        if (same) {
+            continue;
+        }
+        any = true;
+        struct lease_effect *effect = lease_push_effect(table, lease, LEASE_EFFECT_SYNC);
+        effect->slot = lease->members[i];
+        effect->source = lease->members[source];
+    }
+    if (any) {
+        lease->state = LEASE_RECONCILING;
+    } else {
+        start_write(table, lease);
+    }
+}
+
+/* Every member's answer is in: who is left, and is that enough? */
+static bool close_round(struct lease_table *table, struct lease *lease)
+{
+    bool unclear = has_answer(lease, ANSWER_UNCLEAR);
+    keep_members(lease, ANSWER_YES);
+    if (lease->count < members_needed(table, lease)) {
+        fail_round(table, lease, GFS_ERR_NO_REPLICA);
+        return false;
+    }
+    if (unclear) {
+        start_raise(table, lease);
+        return false;
+    }
+    return true;
+}
+
 static void end_raise(struct lease_table *table, struct lease *lease)
 {
     if (has_answer(lease, ANSWER_BUSY)) {
@@ -89,23 +169,28 @@ static void end_raise(struct lease_table *table, struct lease *lease)
         fail_round(table, lease, GFS_ERR_BUSY);
         return;
     }
-    bool unclear = has_answer(lease, ANSWER_UNCLEAR);
-    keep_members(lease, ANSWER_YES);
-    if (lease->count < table->options.min_replicas) {
-        fail_round(table, lease, GFS_ERR_NO_REPLICA);
+    if (close_round(table, lease)) {
+        start_reconcile(table, lease);
+    }
+}
+
+void lease_synced(struct lease_table *table, uint64_t handle, uint32_t version, uint16_t slot,
+                  enum gfs_err err)
+{
+    struct lease *lease = lease_find(table, handle);
+    if (lease == NULL || lease->state != LEASE_RECONCILING || lease->version != version) {
         return;
     }
-    if (unclear && lease->count > 0) {
-        start_raise(table, lease);
-        return;
+    for (uint8_t i = 0; i < lease->count; i++) {
+        if (lease->members[i] == slot && lease->answers[i] == ANSWER_PENDING) {
+            /* It has the version, and not the bytes. */
+            lease->answers[i] = err == GFS_OK ? ANSWER_YES : ANSWER_UNCLEAR;
+            lease->bad[i] = err != GFS_OK;
+        }
     }
-    if (lease->count == 0) {
-        fail_round(table, lease, GFS_ERR_NO_REPLICA);
-        return;
+    if (!has_answer(lease, ANSWER_PENDING) && close_round(table, lease)) {
+        start_write(table, lease);
     }
-    lease->state = LEASE_WRITING;
-    struct lease_effect *effect = lease_push_effect(table, lease, LEASE_EFFECT_JOURNAL);
-    effect->cut = lease->cut;
 }
 
 /* Did the server surely not take the version? */
@@ -125,21 +210,21 @@ static bool is_refusal(enum gfs_err err)
     }
 }
 
-static enum lease_answer answer_of(const struct lease *lease, enum gfs_err err,
-                                   uint32_t length_bytes)
+static enum lease_reply reply_of(const struct lease *lease, const struct lease_answer *answer)
 {
-    if (err == GFS_OK) {
+    if (answer->err == GFS_OK) {
         /* A short one holds the version without the bytes: it must not be taken for good. */
-        return length_bytes >= lease->length_bytes ? ANSWER_YES : ANSWER_UNCLEAR;
+        bool whole = answer->corrupt || answer->length_bytes >= lease->length_bytes;
+        return whole ? ANSWER_YES : ANSWER_UNCLEAR;
     }
-    if (err == GFS_ERR_BUSY) {
+    if (answer->err == GFS_ERR_BUSY) {
         return ANSWER_BUSY;
     }
-    return is_refusal(err) ? ANSWER_NO : ANSWER_UNCLEAR;
+    return is_refusal(answer->err) ? ANSWER_NO : ANSWER_UNCLEAR;
 }
 
 void lease_raised(struct lease_table *table, uint64_t handle, uint32_t version, uint16_t slot,
-                  enum gfs_err err, uint32_t length_bytes)
+                  const struct lease_answer *answer)
 {
     struct lease *lease = lease_find(table, handle);
     if (lease == NULL || lease->state != LEASE_RAISING || lease->version != version) {
@@ -149,7 +234,10 @@ void lease_raised(struct lease_table *table, uint64_t handle, uint32_t version, 
         if (lease->members[i] != slot || lease->answers[i] != ANSWER_PENDING) {
             continue;
         }
-        lease->answers[i] = answer_of(lease, err, length_bytes);
+        lease->answers[i] = reply_of(lease, answer);
+        lease->serials[i] = answer->serial;
+        lease->lengths[i] = answer->length_bytes;
+        lease->bad[i] = lease->bad[i] || answer->corrupt;
     }
     if (!has_answer(lease, ANSWER_PENDING)) {
         end_raise(table, lease);
@@ -181,10 +269,11 @@ void lease_durable(struct lease_table *table, uint64_t handle, uint32_t version,
     if (lease->state != LEASE_WRITING) {
         return;
     }
-    bool was_cut = lease->cut_waiter != NULL;
+    bool ends_here = lease->cut_waiter != NULL || lease->settle;
     lease->cut = false;
+    lease->settle = false;
     lease_answer_cut(table, lease, GFS_OK);
-    if (was_cut && lease->waiters == NULL) {
+    if (ends_here && lease->waiters == NULL) {
         lease_forget(table, lease);
         return;
     }
@@ -198,6 +287,7 @@ static void grant_failed(struct lease_table *table, struct lease *lease)
     bool untouched = lease->fresh && !lease->told;
     lease->count--;
     memmove(lease->members, lease->members + 1, lease->count * sizeof(lease->members[0]));
+    memset(lease->bad, 0, sizeof(lease->bad)); /* the others were good, or made good */
     if (!untouched) {
         lease->from_version = lease->version;
         start_raise(table, lease);
@@ -298,6 +388,21 @@ static void set_round(struct lease *lease, const struct lease_chunk *chunk)
     lease->rounds = 0;
     lease->count = chunk->count;
     memcpy(lease->members, chunk->replicas, chunk->count * sizeof(chunk->replicas[0]));
+    for (uint8_t i = 0; i < chunk->count; i++) {
+        lease->bad[i] = (chunk->bad & 1u << i) != 0;
+    }
+    lease->goal = chunk->goal;
+    lease->settle = false;
+}
+
+/* Of no use to raise the version at what is left. */
+static bool is_too_few(const struct lease_table *table, const struct lease_chunk *chunk)
+{
+    uint32_t needed = table->options.min_replicas;
+    if (chunk->goal > 0 && chunk->goal < needed) {
+        needed = chunk->goal;
+    }
+    return chunk->count == 0 || chunk->count < needed;
 }
 
 static bool too_many(const struct lease_table *table, const struct lease *lease)
@@ -315,7 +420,7 @@ enum gfs_err lease_ask(struct lease_table *table, const struct lease_chunk *chun
         answer_now(table, lease, waiter, now_ms);
         return GFS_OK;
     }
-    if ((lease == NULL || !lease_moving(lease)) && chunk->count == 0) {
+    if ((lease == NULL || !lease_moving(lease)) && is_too_few(table, chunk)) {
         return GFS_ERR_NO_REPLICA;
     }
     lease = lease_find_or_add(table, chunk->handle);
@@ -336,7 +441,7 @@ enum gfs_err lease_ask(struct lease_table *table, const struct lease_chunk *chun
 enum gfs_err lease_cut(struct lease_table *table, const struct lease_chunk *chunk,
                        struct lease_waiter *waiter)
 {
-    if (chunk->count == 0) {
+    if (is_too_few(table, chunk)) {
         return GFS_ERR_NO_REPLICA;
     }
     struct lease *lease = lease_find_or_add(table, chunk->handle);
@@ -348,6 +453,25 @@ enum gfs_err lease_cut(struct lease_table *table, const struct lease_chunk *chun
     lease->cut = true;
     lease->cut_waiter = waiter;
     table->waiter_count++;
+    start_raise(table, lease);
+    return GFS_OK;
+}
+
+enum gfs_err lease_settle(struct lease_table *table, const struct lease_chunk *chunk,
+                          struct lease_waiter *waiter)
+{
+    if (is_too_few(table, chunk)) {
+        return GFS_ERR_NO_REPLICA;
+    }
+    struct lease *lease = lease_find_or_add(table, chunk->handle);
+    if (lease == NULL || lease_moving(lease) || too_many(table, lease)) {
+        return GFS_ERR_BUSY;
+    }
+    lease_leave_granted(table, lease);
+    set_round(lease, chunk);
+    lease->settle = true;
+    lease->cut_waiter = waiter;
+    table->waiter_count += waiter != NULL;
     start_raise(table, lease);
     return GFS_OK;
 }

@@ -8,8 +8,9 @@
  *                  |                             |
  *                  |              RAISING   SET_VERSION to all up-to-date replicas
  *                  |                 |  all have answered; one did not: again, higher, without it
- *                  |              WRITING   version to the journal
- *                  |                 |  durable
+ *                  |              RECONCILING  SYNC_CHUNK to those that are behind the most
+ * advanced |                 |         one, or corrupt; one cannot: again, without it | WRITING
+ * version to the journal |                 |  durable (asked only to settle or to cut: done, IDLE)
  *                  +---> GRANTING <--+      GRANT_LEASE to the primary (fresh: and the journal)
  *                           |   primary did not answer: RAISING again, higher, without it
  *                        GRANTED ---- silent for lease_ms ---> forgotten
@@ -25,6 +26,9 @@
  * - A version is granted once. A lease that ran out is followed by a higher version with the same
  *   members, not granted again: the primary may have forgotten that a write failed under it, and
  *   its secondaries hold that write's serial, which it would give to another.
+ * - The members hold the same bytes when the version goes to the journal. Serials of a version are
+ *   applied without gaps, so the replica with the highest one has all that any other has, and all
+ *   that was acknowledged (decision 11).
  * - Nobody is told of a version before it is durable at its replicas and at the master.
  * What can fail: no replica answers (NO_REPLICA), too many wait (BUSY); never the caller's state.
  */
@@ -48,7 +52,8 @@ struct lease_table;
 
 struct lease_options {
     uint32_t lease_ms;
-    uint32_t min_replicas; /* a round that ends with fewer members grants nothing */
+    uint32_t min_replicas; /* a round that ends with fewer members (or than the goal, if that is
+                              lower) grants nothing */
     uint32_t waiters_max;  /* of all chunks together */
     uint32_t epoch;        /* higher at every start of the master */
 };
@@ -68,6 +73,7 @@ struct lease_grant {
 
 enum lease_effect_kind {
     LEASE_EFFECT_SET_VERSION, /* -> lease_raised */
+    LEASE_EFFECT_SYNC,        /* make `slot` like `source` -> lease_synced */
     LEASE_EFFECT_GRANT,       /* -> lease_acked */
     LEASE_EFFECT_JOURNAL,     /* version and members -> lease_durable */
     LEASE_EFFECT_PLACE,       /* choose other servers, not `slot` -> lease_placed */
@@ -78,6 +84,7 @@ struct lease_effect {
     enum lease_effect_kind kind;
     struct lease_grant grant; /* handle and version always; members: GRANT, JOURNAL, ANSWER */
     uint16_t slot;
+    uint16_t source;       /* SYNC */
     bool fresh;            /* GRANT */
     bool create;           /* SET_VERSION */
     bool cut;              /* SET_VERSION, JOURNAL */
@@ -130,8 +137,17 @@ enum gfs_err lease_cut(struct lease_table *table, const struct lease_chunk *chun
 enum gfs_err lease_settle(struct lease_table *table, const struct lease_chunk *chunk,
                           struct lease_waiter *waiter) GFS_MUST_CHECK;
 
+/* What a replica said to SET_VERSION. */
+struct lease_answer {
+    enum gfs_err err;
+    uint32_t length_bytes;
+    uint64_t serial;
+    bool corrupt;
+};
 void lease_raised(struct lease_table *table, uint64_t handle, uint32_t version, uint16_t slot,
-                  enum gfs_err err, uint32_t length_bytes);
+                  const struct lease_answer *answer);
+void lease_synced(struct lease_table *table, uint64_t handle, uint32_t version, uint16_t slot,
+                  enum gfs_err err);
 void lease_durable(struct lease_table *table, uint64_t handle, uint32_t version, uint64_t now_ms);
 void lease_acked(struct lease_table *table, uint64_t handle, uint32_t version, enum gfs_err err,
                  uint64_t now_ms);
@@ -152,6 +168,9 @@ void lease_tick(struct lease_table *table, uint64_t now_ms);
 bool lease_is_moving(const struct lease_table *table, uint64_t handle);
 /* A lease is out or on its way: replicas may not have the chunk yet. */
 bool lease_is_live(const struct lease_table *table, uint64_t handle);
+/* The primary of the lease that is out. False: none is. */
+bool lease_holder(const struct lease_table *table, uint64_t handle, uint32_t *ret_version,
+                  uint16_t *ret_slot);
 /* It is live, or a round of it failed, so that a lease from before may still be out. */
 bool lease_is_known(const struct lease_table *table, uint64_t handle);
 /* The chunk's numbers of this epoch are used up: the shell should start a new epoch. */

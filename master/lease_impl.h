@@ -11,12 +11,13 @@
 enum lease_state {
     LEASE_IDLE, /* nothing out; kept for the numbers tried in vain, or not yet told */
     LEASE_RAISING,
+    LEASE_RECONCILING,
     LEASE_WRITING,
     LEASE_GRANTING,
     LEASE_GRANTED,
 };
 
-enum lease_answer { ANSWER_PENDING, ANSWER_YES, ANSWER_NO, ANSWER_BUSY, ANSWER_UNCLEAR };
+enum lease_reply { ANSWER_PENDING, ANSWER_YES, ANSWER_NO, ANSWER_BUSY, ANSWER_UNCLEAR };
 
 struct lease {
     uint64_t handle;
@@ -30,13 +31,19 @@ struct lease {
     bool durable; /* the round's version is in the journal */
     bool acked;   /* the primary has the grant */
     bool cut;
+    bool settle; /* asked for without a grant */
+    uint8_t goal;
     uint8_t rounds;
     uint8_t count;
     uint8_t answers[GFS_GOAL_MAX];
     uint16_t members[GFS_GOAL_MAX];
+    /* of each member: */
+    uint64_t serials[GFS_GOAL_MAX];
+    uint32_t lengths[GFS_GOAL_MAX];
+    bool bad[GFS_GOAL_MAX]; /* never a source */
     uint32_t waiter_count;
-    struct lease_waiter *waiters; /* newest first */
-    struct lease_waiter *cut_waiter;
+    struct lease_waiter *waiters;    /* newest first */
+    struct lease_waiter *cut_waiter; /* of a cut or a settling */
     uint64_t expires_ms;
     struct lease *prev, *next; /* granted ones, in order of expiry */
     UT_hash_handle hh;

@@ -131,8 +131,7 @@ void lease_forget(struct lease_table *table, struct lease *lease)
 
 bool lease_moving(const struct lease *lease)
 {
-    return lease->state == LEASE_RAISING || lease->state == LEASE_WRITING ||
-           lease->state == LEASE_GRANTING;
+    return lease->state != LEASE_IDLE && lease->state != LEASE_GRANTED;
 }
 
 void lease_add_waiter(struct lease_table *table, struct lease *lease, struct lease_waiter *waiter)
@@ -232,6 +231,18 @@ bool lease_is_live(const struct lease_table *table, uint64_t handle)
 {
     const struct lease *lease = lease_find(table, handle);
     return lease != NULL && lease->state != LEASE_IDLE;
+}
+
+bool lease_holder(const struct lease_table *table, uint64_t handle, uint32_t *ret_version,
+                  uint16_t *ret_slot)
+{
+    const struct lease *lease = lease_find(table, handle);
+    if (lease == NULL || lease->state != LEASE_GRANTED) {
+        return false;
+    }
+    *ret_version = lease->version;
+    *ret_slot = lease->members[0];
+    return true;
 }
 
 bool lease_is_known(const struct lease_table *table, uint64_t handle)

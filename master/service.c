@@ -55,6 +55,8 @@ static service_handler_fn *handler_of(enum gfs_msg type)
         return service_heartbeat;
     case GFS_MSG_CHUNK_REPORT:
         return service_chunk_report;
+    case GFS_MSG_APPENDED:
+        return service_appended;
     default:
         return NULL;
     }
@@ -278,6 +280,7 @@ void service_free(struct service *service)
     }
     service_wait_free(service);
     service_cow_free(service);
+    service_settle_free(service);
     collect_free(service->collect);
     lease_table_free(service->leases);
     registry_release(&service->registry);

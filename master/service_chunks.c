@@ -55,11 +55,25 @@ static void list_readable(struct service *service, const struct chunk *chunk,
 {
     const struct chunkmap *map = ns_chunkmap(service->parts.ns);
     uint32_t turn = (uint32_t)placement_random(&service->random_state);
-    for (int pass = 0; pass < 3 && ret_list->count == 0; pass++) {
+    uint32_t version;
+    uint16_t primary = CHUNK_SERVER_MAX;
+    enum chunk_location_state state;
+    /* What the others do not know to be everywhere, it does. */
+    if (lease_holder(service->leases, chunk->handle, &version, &primary) &&
+        registry_is_up(&service->registry, primary) &&
+        chunk_find_location(map, chunk, primary, &state) && state == CHUNK_LOCATION_OK) {
+        list_add(ret_list, primary, GFS__REPLICA_STATE__REPLICA_OK);
+    } else {
+        primary = CHUNK_SERVER_MAX;
+    }
+    for (int pass = 0; pass < 3 && (pass == 0 || ret_list->count == 0); pass++) {
         for (uint32_t i = 0; i < chunk->location_count; i++) {
             struct chunk_location location =
                 chunk_location(map, chunk, (i + turn % 64) % chunk->location_count);
             bool up = registry_is_up(&service->registry, location.server);
+            if (location.server == primary) {
+                continue;
+            }
             bool fits = pass == 0   ? up && location.state == CHUNK_LOCATION_OK
                         : pass == 1 ? up && location.state == CHUNK_LOCATION_CORRUPT
                                     : !up && location.state == CHUNK_LOCATION_OK;
@@ -318,6 +332,22 @@ static void ask(struct op *op, uint32_t failed_version)
     service_run_effects(service);
 }
 
+/* Where records go: the last chunk, or a new one behind it when it is sealed. */
+static uint32_t tail_index(const struct service *service, const struct inode *inode,
+                           const struct inode_attr *attr)
+{
+    /* A file that was extended, or written with holes, ends where its length says. */
+    uint64_t last = attr->length_bytes > 0 ? (attr->length_bytes - 1) / attr->chunk_size_bytes : 0;
+    const struct chunk *chunk;
+    if (attr->chunk_count > last + 1) {
+        last = attr->chunk_count - 1;
+    }
+    chunk = ns_chunk_at(service->parts.ns, inode, (uint32_t)last);
+    bool full = chunk != NULL ? chunk->length_bytes >= attr->chunk_size_bytes
+                              : attr->length_bytes > last * attr->chunk_size_bytes;
+    return (uint32_t)last + full;
+}
+
 void service_lease(struct service *service, struct rpc_request *take_request)
 {
     const Gfs__LeaseRequest *msg = (const void *)take_request->msg;
@@ -352,6 +382,9 @@ void service_lease(struct service *service, struct rpc_request *take_request)
     if (err != GFS_OK) {
         op_fail(op, err, 0, NULL);
         return;
+    }
+    if (msg->append) {
+        op->index = tail_index(service, inode, &attr);
     }
     ns_anonymous_touch(service->parts.ns, inode, service_steady_ms(service));
     ask(op, msg->failed_version);
@@ -389,6 +422,7 @@ void service_report_bad(struct service *service, struct rpc_request *take_reques
             op_fail(op, err, 0, NULL);
             return;
         }
+        service_settle_want(service, chunk->handle);
     }
     op_answer_empty(op);
     op_finish(op);

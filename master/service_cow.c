@@ -67,14 +67,6 @@ struct cow_call {
     struct loop_task task;
 };
 
-/* Until lease.c has it. */
-__attribute__((weak)) enum gfs_err lease_settle(struct lease_table *table,
-                                                const struct lease_chunk *chunk,
-                                                struct lease_waiter *waiter)
-{
-    return lease_cut(table, chunk, waiter);
-}
-
 static void cow_try(struct service_cow *cow);
 
 /* ---- the end ------------------------------------------------------------------------------- */

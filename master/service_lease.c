@@ -10,26 +10,29 @@
 
 /* ---- calls to chunkservers ----------------------------------------------------------------- */
 
-/* One SET_VERSION or GRANT_LEASE on its way. The answer comes on the connection's loop and is
- * carried to ours. */
+/* One SET_VERSION, SYNC_CHUNK or GRANT_LEASE on its way. The answer comes on the connection's loop
+ * and is carried to ours. */
 struct lease_call {
     struct service *service;
     enum gfs_msg type;
     uint64_t handle;
     uint32_t version;
     uint16_t slot;
-    enum gfs_err err;
-    uint32_t length_bytes;
+    struct lease_answer answer;
     struct loop_task task;
 };
 
-static void call_outcome(struct service *service, enum gfs_msg type, uint64_t handle,
-                         uint32_t version, uint16_t slot, enum gfs_err err, uint32_t length_bytes)
+static void call_outcome(struct service *service, const struct lease_call *call)
 {
-    if (type == GFS_MSG_SET_VERSION) {
-        lease_raised(service->leases, handle, version, slot, err, length_bytes);
-    } else {
-        lease_acked(service->leases, handle, version, err, loop_now_ms());
+    switch (call->type) {
+    case GFS_MSG_SET_VERSION:
+        lease_raised(service->leases, call->handle, call->version, call->slot, &call->answer);
+        break;
+    case GFS_MSG_SYNC_CHUNK:
+        lease_synced(service->leases, call->handle, call->version, call->slot, call->answer.err);
+        break;
+    default:
+        lease_acked(service->leases, call->handle, call->version, call->answer.err, loop_now_ms());
     }
 }
 
@@ -37,13 +40,14 @@ static void call_arrived(struct loop_task *task)
 {
     struct lease_call *call =
         (struct lease_call *)((char *)task - offsetof(struct lease_call, task));
-    if (call->err != GFS_OK) {
+    if (call->answer.err != GFS_OK) {
         log_event(LOG_WARN, "lease_step_failed", "step=%s handle=%016llx version=%u err=%s",
-                  call->type == GFS_MSG_SET_VERSION ? "set_version" : "grant",
-                  (unsigned long long)call->handle, call->version, gfs_err_name(call->err));
+                  call->type == GFS_MSG_SET_VERSION  ? "set_version"
+                  : call->type == GFS_MSG_SYNC_CHUNK ? "sync"
+                                                     : "grant",
+                  (unsigned long long)call->handle, call->version, gfs_err_name(call->answer.err));
     }
-    call_outcome(call->service, call->type, call->handle, call->version, call->slot, call->err,
-                 call->length_bytes);
+    call_outcome(call->service, call);
     service_run_effects(call->service);
     free(call);
 }
@@ -51,9 +55,12 @@ static void call_arrived(struct loop_task *task)
 static void call_done(void *arg, const struct rpc_answer *answer)
 {
     struct lease_call *call = arg;
-    call->err = answer->err;
+    call->answer.err = answer->err;
     if (answer->err == GFS_OK && call->type == GFS_MSG_SET_VERSION) {
-        call->length_bytes = ((const Gfs__SetVersionReply *)answer->msg)->length;
+        const Gfs__SetVersionReply *reply = (const Gfs__SetVersionReply *)answer->msg;
+        call->answer.length_bytes = reply->length;
+        call->answer.serial = reply->serial;
+        call->answer.corrupt = reply->corrupt;
     }
     call->task.fn = call_arrived;
     loop_post(call->service->parts.loop, &call->task);
@@ -63,27 +70,42 @@ static void call_server(struct service *service, const struct lease_effect *effe
                         enum gfs_msg type, const ProtobufCMessage *msg)
 {
     const struct registry_server *server = registry_get(&service->registry, effect->slot);
-    struct lease_call *call = server != NULL && server->up ? malloc(sizeof(*call)) : NULL;
-    if (call == NULL) {
-        call_outcome(service, type, effect->grant.handle, effect->grant.version, effect->slot,
-                     GFS_ERR_CONN, 0);
-        return;
-    }
-    *call = (struct lease_call){
+    struct lease_call made = {
         .service = service,
         .type = type,
         .handle = effect->grant.handle,
         .version = effect->grant.version,
         .slot = effect->slot,
+        .answer.err = GFS_ERR_CONN,
     };
+    struct lease_call *call = server != NULL && server->up ? malloc(sizeof(*call)) : NULL;
+    if (call == NULL) {
+        call_outcome(service, &made);
+        return;
+    }
+    *call = made;
     struct rpc_call_args args = {
         .type = type,
         .msg = msg,
-        .timeout_ms = (uint32_t)service->parts.options->set_version_timeout_ms,
+        .timeout_ms =
+            (uint32_t)(type == GFS_MSG_SYNC_CHUNK ? service->parts.options->sync_timeout_ms
+                                                  : service->parts.options->set_version_timeout_ms),
         .done = call_done,
         .arg = call,
     };
     rpc_call(server->link, &args);
+}
+
+static void do_sync(struct service *service, const struct lease_effect *effect)
+{
+    Gfs__SyncChunkRequest msg = GFS__SYNC_CHUNK_REQUEST__INIT;
+    struct registry_server *source = registry_get(&service->registry, effect->source);
+    msg.handle = effect->grant.handle;
+    msg.version = effect->grant.version;
+    msg.source = source->addr;
+    log_event(LOG_INFO, "replica_sync", "handle=%016llx version=%u source=%s",
+              (unsigned long long)msg.handle, msg.version, source->addr);
+    call_server(service, effect, GFS_MSG_SYNC_CHUNK, &msg.base);
 }
 
 static void do_set_version(struct service *service, const struct lease_effect *effect)
@@ -118,6 +140,7 @@ static void do_grant(struct service *service, const struct lease_effect *effect)
     msg.version = grant->version;
     msg.fresh = effect->fresh;
     msg.lease_ms = (uint32_t)service->parts.options->lease_ms;
+    msg.margin_ms = service_margin_ms(service);
     msg.chunk_size = chunk_size_bytes(chunk);
     msg.secondaries = addrs;
     msg.n_secondaries = grant->count - 1u;
@@ -237,6 +260,9 @@ void service_run_effects(struct service *service)
         case LEASE_EFFECT_SET_VERSION:
             do_set_version(service, &effect);
             break;
+        case LEASE_EFFECT_SYNC:
+            do_sync(service, &effect);
+            break;
         case LEASE_EFFECT_GRANT:
             do_grant(service, &effect);
             break;
@@ -277,6 +303,7 @@ void service_lease_chunk(const struct service *service, const struct chunk *chun
     ret_chunk->version = chunk->version;
     ret_chunk->length_bytes = chunk->length_bytes;
     ret_chunk->cut = chunk->truncating;
+    ret_chunk->goal = chunk->goal < GFS_GOAL_MAX ? (uint8_t)chunk->goal : GFS_GOAL_MAX;
     for (uint32_t i = 0; i < chunk->location_count && ret_chunk->count < GFS_GOAL_MAX; i++) {
         struct chunk_location location = chunk_location(map, chunk, i);
         if (location.state == CHUNK_LOCATION_OK &&
@@ -285,6 +312,13 @@ void service_lease_chunk(const struct service *service, const struct chunk *chun
             ret_chunk->replicas[ret_chunk->count++] = location.server;
         }
     }
+}
+
+uint32_t service_margin_ms(const struct service *service)
+{
+    uint64_t lease_ms = service->parts.options->lease_ms;
+    uint64_t margin_ms = service->parts.options->lease_margin_ms;
+    return (uint32_t)(margin_ms < lease_ms / 2 ? margin_ms : lease_ms / 2);
 }
 
 /* ---- fresh chunks -------------------------------------------------------------------------- */
@@ -316,7 +350,12 @@ enum gfs_err service_fresh_prepare(struct service *service, struct inode *inode,
     fresh->service = service;
     fresh->count = (uint8_t)placement_choose(&service->registry, &want, &service->random_state,
                                              fresh->members);
-    if (fresh->count < service->parts.options->min_replicas) {
+    uint32_t needed = (uint32_t)service->parts.options->min_replicas;
+    if (needed > attr.goal) {
+        needed = attr.goal;
+    }
+    if (fresh->count < needed || (fresh->count < attr.goal && service_is_starting(service) &&
+                                  fresh->count < service->registry.count)) {
         goto out;
     }
     struct chunk *chunk;

@@ -223,6 +223,7 @@ static void on_tick(struct loop_timer *timer)
     if (!journal_failed(service->parts.journal)) {
         service_drop_silent(service);
         lease_tick(service->leases, now_ms);
+        service_settle_tick(service);
         reap(service);
         drop_anonymous(service);
         begin_collect(service);

@@ -19,6 +19,7 @@
 struct service_sweep;
 struct service_cow;
 struct service_snapshot;
+struct service_settle;
 struct service_waits;
 
 /* All fields: the metadata loop. */
@@ -41,6 +42,8 @@ struct service {
     struct service_cow *cows;           /* copies on write under way, by file and index */
     struct service_snapshot *snapshots; /* under way */
     struct service_waits *waits;
+    struct service_settle *settles; /* chunks to be reconciled */
+    uint32_t settle_count;
     uint64_t down_ms[REGISTRY_SERVERS_MAX]; /* when a server went away last, + 1 */
     struct loop_timer tick;
     uint64_t tick_count;
@@ -114,6 +117,8 @@ enum gfs_err service_fresh_prepare(struct service *service, struct inode *inode,
                                    struct fresh **ret_fresh) GFS_MUST_CHECK;
 void service_fresh_begin(struct service *service, struct fresh *take_fresh, struct op *op);
 Gfs__Lease *op_make_lease(struct op *op, const struct lease_grant *grant);
+/* The end of a lease that its holder does not use. */
+uint32_t service_margin_ms(const struct service *service);
 /* Chunkservers may still be about to report what they hold. */
 bool service_is_starting(const struct service *service);
 /* A new version made now would leave behind replicas that are about to be reported. */
@@ -156,6 +161,12 @@ enum gfs_err service_wait_init(struct service *service) GFS_MUST_CHECK;
 void service_wait_stop(struct service *service);
 void service_wait_free(struct service *service);
 
+/* ---- service_settle.c ---- */
+/* A replica does not know how its last mutations ended, or is corrupt: a round will reconcile. */
+void service_settle_want(struct service *service, uint64_t handle);
+void service_settle_tick(struct service *service);
+void service_settle_free(struct service *service);
+
 /* ---- service_servers.c ---- */
 /* Servers silent for too long are down; late ones get no new chunks. */
 void service_drop_silent(struct service *service);
@@ -179,5 +190,6 @@ service_handler_fn service_wait;                                      /* service
 service_handler_fn service_register, service_heartbeat, service_statfs,
     service_servers;                     /* service_servers.c */
 service_handler_fn service_chunk_report; /* service_report.c */
+service_handler_fn service_appended;     /* service_append.c */
 
 #endif

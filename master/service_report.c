@@ -129,9 +129,18 @@ static enum report_verdict apply(struct service *service, uint16_t slot,
     return verdict;
 }
 
+/* A replica that is not sure of its bytes, or has bad ones, makes a round necessary. */
+static void apply_and_settle(struct service *service, uint16_t slot, const Gfs__ChunkState *state)
+{
+    enum report_verdict verdict = apply(service, slot, state);
+    if (verdict == REPORT_CORRUPT || (verdict == REPORT_OK && state->unsettled)) {
+        service_settle_want(service, state->handle);
+    }
+}
+
 void service_apply_report(struct service *service, uint16_t slot, const Gfs__ChunkState *state)
 {
-    (void)apply(service, slot, state);
+    apply_and_settle(service, slot, state);
 }
 
 /* ---- a range of them ----------------------------------------------------------------------- */
@@ -285,7 +294,7 @@ void service_chunk_report(struct service *service, struct rpc_request *take_requ
         return;
     }
     for (size_t i = 0; i < msg->n_chunks; i++) {
-        (void)apply(service, server->slot, msg->chunks[i]);
+        apply_and_settle(service, server->slot, msg->chunks[i]);
     }
     sweep->request = take_request;
     sweep->slot = server->slot;

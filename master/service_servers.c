@@ -159,6 +159,7 @@ static void reply_heartbeat(struct service *service, struct rpc_request *take_re
     }
     reply.extended = extended;
     reply.lease_ms = (uint32_t)service->parts.options->lease_ms;
+    reply.margin_ms = service_margin_ms(service);
     rpc_reply(take_request, &reply.base, NULL);
     free(extended);
 }

@@ -40,6 +40,13 @@ static void expect(enum lease_effect_kind kind)
     assert_int_equal(effect.grant.handle, HANDLE);
 }
 
+static void raised(uint32_t version, uint16_t slot, enum gfs_err err, uint32_t length)
+{
+    /* In lockstep: the most advanced is of this length. */
+    struct lease_answer answer = {.err = err, .length_bytes = length, .serial = 9};
+    lease_raised(table, HANDLE, version, slot, &answer);
+}
+
 static void expect_nothing(void)
 {
     assert_false(lease_next_effect(table, &effect));
@@ -141,11 +148,11 @@ static void raise_asks_all_then_journals_then_grants(void **state)
     uint32_t version = expect_round(3, 1);
     assert_int_equal(version, BASE);
     assert_false(effect.create);
-    lease_raised(table, HANDLE, version, 10, GFS_OK, 500);
-    lease_raised(table, HANDLE, version, 10, GFS_OK, 500); /* twice is once */
-    lease_raised(table, HANDLE, version, 12, GFS_OK, 600);
+    raised(version, 10, GFS_OK, 500);
+    raised(version, 10, GFS_OK, 500); /* twice is once */
+    raised(version, 12, GFS_OK, 500);
     expect_nothing();
-    lease_raised(table, HANDLE, version, 11, GFS_OK, 500);
+    raised(version, 11, GFS_OK, 500);
     end_round(version, 3, &waiter);
 }
 
@@ -165,9 +172,9 @@ static void refusal_leaves_a_replica_out(void **state)
     assert_int_equal(lease_ask(table, &chunk, 0, &waiter, 0), GFS_OK);
     uint32_t version = expect_round(3, BASE + 4);
     assert_int_equal(version, BASE + 5);
-    lease_raised(table, HANDLE, version, 10, GFS_OK, 500);
-    lease_raised(table, HANDLE, version, 11, GFS_ERR_NO_CHUNK, 0);
-    lease_raised(table, HANDLE, version, 12, GFS_OK, 500);
+    raised(version, 10, GFS_OK, 500);
+    raised(version, 11, GFS_ERR_NO_CHUNK, 0);
+    raised(version, 12, GFS_OK, 500);
     end_round(version, 2, &waiter);
     assert_int_equal(effect.grant.members[0], 10);
     assert_int_equal(effect.grant.members[1], 12);
@@ -182,14 +189,14 @@ static void lost_answer_means_a_higher_version_without_that_server(void **state)
         struct lease_chunk chunk = chunk_of(1, 500, 3);
         assert_int_equal(lease_ask(table, &chunk, 0, &waiter, 0), GFS_OK);
         uint32_t first = expect_round(3, 1);
-        lease_raised(table, HANDLE, first, 10, GFS_OK, 500);
-        lease_raised(table, HANDLE, first, 11, GFS_OK, 500);
-        lease_raised(table, HANDLE, first, 12, LOST[i], 0);
+        raised(first, 10, GFS_OK, 500);
+        raised(first, 11, GFS_OK, 500);
+        raised(first, 12, LOST[i], 0);
         uint32_t second = expect_round(2, 1);
         assert_true(second > first);
-        lease_raised(table, HANDLE, first, 10, GFS_OK, 500); /* late, of the old round */
-        lease_raised(table, HANDLE, second, 10, GFS_OK, 500);
-        lease_raised(table, HANDLE, second, 11, GFS_OK, 500);
+        raised(first, 10, GFS_OK, 500); /* late, of the old round */
+        raised(second, 10, GFS_OK, 500);
+        raised(second, 11, GFS_OK, 500);
         end_round(second, 2, &waiter);
         lease_drop(table, HANDLE, GFS_OK);
     }
@@ -201,10 +208,10 @@ static void short_replica_is_not_a_member(void **state)
     struct lease_chunk chunk = chunk_of(1, 500, 2);
     assert_int_equal(lease_ask(table, &chunk, 0, &waiter, 0), GFS_OK);
     uint32_t first = expect_round(2, 1);
-    lease_raised(table, HANDLE, first, 10, GFS_OK, 500);
-    lease_raised(table, HANDLE, first, 11, GFS_OK, 499);
+    raised(first, 10, GFS_OK, 500);
+    raised(first, 11, GFS_OK, 499);
     uint32_t second = expect_round(1, 1);
-    lease_raised(table, HANDLE, second, 10, GFS_OK, 500);
+    raised(second, 10, GFS_OK, 500);
     end_round(second, 1, &waiter);
 }
 
@@ -214,8 +221,8 @@ static void version_tried_in_vain_is_never_used_again(void **state)
     struct lease_chunk chunk = chunk_of(1, 500, 2);
     assert_int_equal(lease_ask(table, &chunk, 0, &waiter, 0), GFS_OK);
     uint32_t first = expect_round(2, 1);
-    lease_raised(table, HANDLE, first, 10, GFS_ERR_TIMEOUT, 0);
-    lease_raised(table, HANDLE, first, 11, GFS_ERR_CONN, 0);
+    raised(first, 10, GFS_ERR_TIMEOUT, 0);
+    raised(first, 11, GFS_ERR_CONN, 0);
     expect_answer(&waiter, GFS_ERR_NO_REPLICA);
     assert_int_equal(lease_ask(table, &chunk, 0, &waiter, 100000), GFS_OK);
     assert_true(expect_round(2, 1) > first);
@@ -227,8 +234,8 @@ static void busy_replica_fails_the_round_not_the_replica(void **state)
     struct lease_chunk chunk = chunk_of(1, 500, 2);
     assert_int_equal(lease_ask(table, &chunk, 0, &waiter, 0), GFS_OK);
     uint32_t first = expect_round(2, 1);
-    lease_raised(table, HANDLE, first, 10, GFS_OK, 500);
-    lease_raised(table, HANDLE, first, 11, GFS_ERR_BUSY, 0);
+    raised(first, 10, GFS_OK, 500);
+    raised(first, 11, GFS_ERR_BUSY, 0);
     expect_answer(&waiter, GFS_ERR_BUSY);
     expect_nothing();
     assert_int_equal(lease_ask(table, &chunk, 0, &waiter, 0), GFS_OK);
@@ -247,8 +254,8 @@ static void too_few_replicas_grant_nothing(void **state)
     struct lease_chunk chunk = chunk_of(1, 500, 2);
     assert_int_equal(lease_ask(table, &chunk, 0, &waiter, 0), GFS_OK);
     uint32_t version = expect_round(2, 1);
-    lease_raised(table, HANDLE, version, 10, GFS_OK, 500);
-    lease_raised(table, HANDLE, version, 11, GFS_ERR_NO_CHUNK, 0);
+    raised(version, 10, GFS_OK, 500);
+    raised(version, 11, GFS_ERR_NO_CHUNK, 0);
     expect_answer(&waiter, GFS_ERR_NO_REPLICA);
     expect_nothing();
 }
@@ -275,7 +282,7 @@ static void lease_near_its_end_is_followed_by_a_higher_version(void **state)
         uint32_t version = expect_round(3, 1);
         assert_true(version > 1);
         for (uint16_t slot = 10; slot < 13; slot++) {
-            lease_raised(table, HANDLE, version, slot, GFS_OK, 500);
+            raised(version, slot, GFS_OK, 500);
         }
         end_round(version, 3, &second);
         assert_true(lease_is_live(table, HANDLE));
@@ -296,8 +303,8 @@ static void takeover_leaves_the_failed_primary_out(void **state)
     uint32_t version = effect.grant.version;
     expect(LEASE_EFFECT_SET_VERSION);
     assert_int_equal(effect.slot, 12);
-    lease_raised(table, HANDLE, version, 11, GFS_OK, 500);
-    lease_raised(table, HANDLE, version, 12, GFS_OK, 500);
+    raised(version, 11, GFS_OK, 500);
+    raised(version, 12, GFS_OK, 500);
     end_round(version, 2, &second);
     assert_int_equal(effect.grant.members[0], 11);
     /* Another client that saw the same failure gets what is there. */
@@ -316,7 +323,7 @@ static void several_clients_wait_on_one_round(void **state)
         assert_int_equal(lease_ask(table, &chunk, 0, &waiters[i], 0), GFS_OK);
     }
     uint32_t version = expect_round(1, 1);
-    lease_raised(table, HANDLE, version, 10, GFS_OK, 500);
+    raised(version, 10, GFS_OK, 500);
     expect(LEASE_EFFECT_JOURNAL);
     lease_durable(table, HANDLE, version, 0);
     expect(LEASE_EFFECT_GRANT);
@@ -346,8 +353,8 @@ static void primary_that_does_not_take_its_grant_is_left_out(void **state)
     struct lease_chunk chunk = chunk_of(1, 500, 2);
     assert_int_equal(lease_ask(table, &chunk, 0, &waiter, 0), GFS_OK);
     uint32_t first = expect_round(2, 1);
-    lease_raised(table, HANDLE, first, 10, GFS_OK, 500);
-    lease_raised(table, HANDLE, first, 11, GFS_OK, 500);
+    raised(first, 10, GFS_OK, 500);
+    raised(first, 11, GFS_OK, 500);
     expect(LEASE_EFFECT_JOURNAL);
     lease_durable(table, HANDLE, first, 0);
     expect(LEASE_EFFECT_GRANT);
@@ -358,7 +365,7 @@ static void primary_that_does_not_take_its_grant_is_left_out(void **state)
     assert_int_equal(effect.from_version, first);
     uint32_t second = effect.grant.version;
     assert_true(second > first);
-    lease_raised(table, HANDLE, second, 11, GFS_OK, 500);
+    raised(second, 11, GFS_OK, 500);
     end_round(second, 1, &waiter);
 }
 
@@ -382,8 +389,8 @@ static void fresh_chunk_whose_primary_fails_is_placed_elsewhere(void **state)
         assert_true(effect.create);
         version = effect.grant.version;
     }
-    lease_raised(table, HANDLE, version, 10, GFS_OK, 0);
-    lease_raised(table, HANDLE, version, 13, GFS_OK, 0);
+    raised(version, 10, GFS_OK, 0);
+    raised(version, 13, GFS_OK, 0);
     end_round(version, 2, &waiter);
 }
 
@@ -435,7 +442,7 @@ static void cut_ends_the_lease_and_cuts_the_replicas(void **state)
         expect(LEASE_EFFECT_SET_VERSION);
         assert_true(effect.cut);
         assert_int_equal(effect.length_bytes, 200);
-        lease_raised(table, HANDLE, effect.grant.version, effect.slot, GFS_OK, 200);
+        raised(effect.grant.version, effect.slot, GFS_OK, 200);
     }
     uint32_t version = effect.grant.version;
     expect(LEASE_EFFECT_JOURNAL);
@@ -454,7 +461,7 @@ static void lease_asked_during_a_cut_is_granted_after_it(void **state)
     assert_int_equal(lease_ask(table, &chunk, 0, &writer, 0), GFS_OK);
     assert_int_equal(lease_cut(table, &chunk, &cutter), GFS_ERR_BUSY);
     uint32_t version = expect_round(1, 1);
-    lease_raised(table, HANDLE, version, 10, GFS_OK, 200);
+    raised(version, 10, GFS_OK, 200);
     expect(LEASE_EFFECT_JOURNAL);
     lease_durable(table, HANDLE, version, 0);
     expect_answer(&cutter, GFS_OK);
@@ -483,7 +490,7 @@ static void dropped_chunk_answers_its_waiters(void **state)
     uint32_t version = expect_round(1, 1);
     lease_drop(table, HANDLE, GFS_ERR_STALE_HANDLE);
     expect_answer(&waiter, GFS_ERR_STALE_HANDLE);
-    lease_raised(table, HANDLE, version, 10, GFS_OK, 500);
+    raised(version, 10, GFS_OK, 500);
     lease_durable(table, HANDLE, version, 0);
     lease_acked(table, HANDLE, version, GFS_OK, 0);
     expect_nothing();
