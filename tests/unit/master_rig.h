@@ -12,16 +12,16 @@
 #include <semaphore.h>
 
 #include "master/journal.h"
-#include "master/service.h"
+#include "master/service_op.h"
 #include "rpc.pb-c.h"
 
 #include "chunk.pb-c.h"
 #include "control.pb-c.h"
 #include "master.pb-c.h"
 
-#define RIG_SERVERS     3
-#define RIG_CHUNKS      64
-#define RIG_WAIT_MAX_MS 20000
+#define RIG_SERVERS 3
+#define RIG_CHUNKS  64
+#define RIG_AGE_MS  600000u /* of the service: leases from before its start are over */
 
 struct rig_chunk {
     uint64_t handle; /* 0: free */
@@ -337,46 +337,6 @@ static void rig_set_options(struct master_options *options)
     options->conn_max = 64;
 }
 
-static int rig_setup(void **state)
-{
-    rig = (struct rig){.lock = PTHREAD_MUTEX_INITIALIZER, .disk = PTHREAD_MUTEX_INITIALIZER};
-    struct journal_backend backend = {.commit = rig_commit};
-    fixture_open(&rig.fx);
-    rig_set_options(&rig.options);
-    assert_int_equal(loop_new("master", &rig.loop), GFS_OK);
-    assert_int_equal(loop_new("client", &rig.client_loop), GFS_OK);
-    rig.backend = journal_backend_kv(rig.fx.kv);
-    assert_int_equal(journal_new(rig.loop, &backend, NULL, NULL, NULL, &rig.journal), GFS_OK);
-    struct service_parts parts = {
-        .options = &rig.options,
-        .loop = rig.loop,
-        .ns = rig.fx.ns,
-        .window = rig.fx.window,
-        .journal = rig.journal,
-        .random_seed = 7,
-        .epoch = 1,
-        .data_dir = rig.fx.path,
-    };
-    assert_int_equal(service_new(&parts, &rig.service), GFS_OK);
-    struct rpc_identity identity = {.role = GFS_ROLE_MASTER};
-    struct rpc_events events = {.on_request = service_on_request,
-                                .on_close = service_on_close,
-                                .arg = rig.service};
-    assert_int_equal(rpc_server_new("127.0.0.1:0", &rig.loop, 1, &identity, NULL, &events,
-                                    &rig.net),
-                     GFS_OK);
-    assert_int_equal(loop_start(rig.loop), GFS_OK);
-    assert_int_equal(loop_start(rig.client_loop), GFS_OK);
-    struct rpc_identity client = {.role = GFS_ROLE_CLIENT};
-    struct rpc_events none = {.on_request = rig_on_request};
-    assert_int_equal(rpc_client_new(rig.client_loop, &client, NULL, &none, &rig.client), GFS_OK);
-    assert_int_equal(rpc_client_new(rig.client_loop, &client, NULL, &none, &rig.other), GFS_OK);
-    for (uint8_t i = 0; i < RIG_SERVERS; i++) {
-        rig_register(&rig.servers[i], i + 1);
-    }
-    return 0;
-}
-
 struct rig_task {
     struct loop_task task;
     void (*fn)(void);
@@ -399,6 +359,54 @@ static void rig_on_loop(void (*fn)(void))
     while (sem_wait(&task.done) != 0) {
     }
     sem_destroy(&task.done);
+}
+
+/* The servers registered long ago. */
+static void rig_age_servers(void)
+{
+    memset(rig.service->down_ms, 0, sizeof(rig.service->down_ms));
+}
+
+static int rig_setup(void **state)
+{
+    rig = (struct rig){.lock = PTHREAD_MUTEX_INITIALIZER, .disk = PTHREAD_MUTEX_INITIALIZER};
+    struct journal_backend backend = {.commit = rig_commit};
+    fixture_open(&rig.fx);
+    rig_set_options(&rig.options);
+    assert_int_equal(loop_new("master", &rig.loop), GFS_OK);
+    assert_int_equal(loop_new("client", &rig.client_loop), GFS_OK);
+    rig.backend = journal_backend_kv(rig.fx.kv);
+    assert_int_equal(journal_new(rig.loop, &backend, NULL, NULL, NULL, &rig.journal), GFS_OK);
+    struct service_parts parts = {
+        .options = &rig.options,
+        .loop = rig.loop,
+        .ns = rig.fx.ns,
+        .window = rig.fx.window,
+        .journal = rig.journal,
+        .random_seed = 7,
+        .epoch = 1,
+        .data_dir = rig.fx.path,
+    };
+    assert_int_equal(service_new(&parts, &rig.service), GFS_OK);
+    rig.service->started_ms -= RIG_AGE_MS;
+    struct rpc_identity identity = {.role = GFS_ROLE_MASTER};
+    struct rpc_events events = {.on_request = service_on_request,
+                                .on_close = service_on_close,
+                                .arg = rig.service};
+    assert_int_equal(rpc_server_new("127.0.0.1:0", &rig.loop, 1, &identity, NULL, &events,
+                                    &rig.net),
+                     GFS_OK);
+    assert_int_equal(loop_start(rig.loop), GFS_OK);
+    assert_int_equal(loop_start(rig.client_loop), GFS_OK);
+    struct rpc_identity client = {.role = GFS_ROLE_CLIENT};
+    struct rpc_events none = {.on_request = rig_on_request};
+    assert_int_equal(rpc_client_new(rig.client_loop, &client, NULL, &none, &rig.client), GFS_OK);
+    assert_int_equal(rpc_client_new(rig.client_loop, &client, NULL, &none, &rig.other), GFS_OK);
+    for (uint8_t i = 0; i < RIG_SERVERS; i++) {
+        rig_register(&rig.servers[i], i + 1);
+    }
+    rig_on_loop(rig_age_servers);
+    return 0;
 }
 
 static void rig_stop_service(void)

@@ -277,6 +277,7 @@ static void do_truncate(struct world *world, const char *path)
     }
     if (cut != NULL) {
         assert_true(cut->truncating);
+        assert_int_equal(cut->references, 1);
         assert_true(cut->length_bytes <= length % GFS_CHUNK_SIZE_MIN_BYTES);
     }
 }
