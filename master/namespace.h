@@ -184,7 +184,9 @@ struct chunk *ns_chunk_at(const struct namespace *ns, const struct inode *inode,
 /*
  * A file that holds the chunk; NULL when it is released, and when that is not known: its maker is
  * gone and a snapshot has it. Whoever comes from a file says so with ns_chunk_claim. true: the
- * owner was another, or not known, so a lease that is out does not name this file.
+ * owner was another, or not known. Then the chunk is marked `truncating`: bytes that were written
+ * for the other file, and not committed when the snapshot was made, must not come to light in this
+ * one.
  */
 struct inode *ns_chunk_owner(const struct namespace *ns, const struct chunk *chunk);
 bool ns_chunk_claim(const struct namespace *ns, const struct inode *inode, struct chunk *chunk);
@@ -254,7 +256,8 @@ enum gfs_err ns_take_handle(struct namespace *ns, struct changes *changes,
                             uint64_t *ret_handle) GFS_MUST_CHECK;
 /*
  * The file lets go of the shared chunk at the index and gets a copy of it instead, under a handle
- * from ns_take_handle: version 1, the file's goal, the rest as the old one's. INVAL: not shared.
+ * from ns_take_handle: version 1, the file's goal, the rest as the old one's; `truncating`, as by
+ * ns_chunk_claim, when another file was its owner. INVAL: not shared.
  */
 enum gfs_err ns_chunk_replace(struct namespace *ns, struct inode *inode, uint32_t index,
                               uint64_t handle, int64_t now_ms, struct changes *changes,

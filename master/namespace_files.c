@@ -26,6 +26,7 @@ bool ns_chunk_claim(const struct namespace *ns, const struct inode *inode, struc
         return false;
     }
     chunk->owner = ref;
+    chunk->truncating = 1; /* not kept: a restart takes the only holder for the maker */
     return true;
 }
 

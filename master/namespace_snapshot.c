@@ -367,7 +367,7 @@ enum gfs_err ns_chunk_replace(struct namespace *ns, struct inode *inode, uint32_
     struct chunk *chunk = ns_add_chunk(ns, inode, index, handle);
     chunkmap_set_family(&ns->chunkmap, chunk, family);
     chunk->length_bytes = was.length_bytes;
-    chunk->truncating = was.truncating;
+    chunk->truncating = was.truncating || was.owner != inode_ref(ns, inode);
     chunk->cuts = was.cuts;
     record_put_chunk(ns, chunk, changes);
     ns_put_place(ns, inode, index, changes);

@@ -270,7 +270,8 @@ static void note_settled(struct service_snapshot *snapshot, const struct chunk *
     settled->version = chunk->version;
 }
 
-/* Nothing of it was ever committed, and nothing can be once it is shared. */
+/* Nothing of it was ever committed, and nothing can be once it is shared; the copy's file has it
+ * cut before it writes there (ns_chunk_claim). */
 static bool is_empty(const struct chunk *chunk)
 {
     return chunk->length_bytes == 0;
@@ -325,8 +326,12 @@ static enum gfs_err settle_one(struct service_snapshot *snapshot, uint64_t handl
     enum gfs_err err = lease_settle(service->leases, &state, &settle->op.waiter);
     if (err == GFS_OK) {
         snapshot->settling++;
-    } else {
-        free(settle);
+        return GFS_OK;
+    }
+    free(settle);
+    if (err == GFS_ERR_NO_REPLICA && is_empty(chunk)) {
+        note_settled(snapshot, chunk);
+        return GFS_OK;
     }
     return err;
 }

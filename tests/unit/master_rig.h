@@ -329,6 +329,8 @@ static void rig_set_options(struct master_options *options)
     options->heartbeat_ms = 60000;
     options->dead_missed = 10;
     options->set_version_timeout_ms = 3000;
+    options->sync_timeout_ms = 3000;
+    options->lease_margin_ms = 1500;
     options->startup_wait_ms = 0;
     options->anonymous_ttl_s = 3600;
     options->collect_delay_s = 30;

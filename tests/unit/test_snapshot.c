@@ -374,6 +374,66 @@ static void test_a_copy_that_fails_changes_nothing(void **state)
     assert_int_equal(look(copy).handle, first.handle);
 }
 
+/* The source's replicas are made alike before they are copied. */
+static void test_a_source_whose_replicas_differ_is_settled_first(void **state)
+{
+    uint64_t file = make_file("/f");
+    struct written first = write_file(file, 1000);
+    assert_int_equal(snapshot("/f", "/s"), GFS_OK);
+    uint32_t version = look(file).version;
+    pthread_mutex_lock(&rig.lock);
+    rig_find(&rig.servers[1], first.handle)->serial++;
+    pthread_mutex_unlock(&rig.lock);
+    struct rig_answer answer;
+    Gfs__Lease *got;
+    assert_int_equal(lease(file, &answer, &got), GFS_OK);
+    rig_free_msg(&answer);
+    uint64_t copy, length;
+    assert_int_equal(lookup("/s", &copy, &length), GFS_OK);
+    assert_int_equal(look(copy).handle, first.handle);
+    assert_true(look(copy).version > version);
+    assert_int_equal(copies(), 2 * RIG_SERVERS);
+}
+
+/* How long the replica is that a lease of the file leads to. */
+static uint32_t leased_length(uint64_t inode)
+{
+    struct rig_answer answer;
+    Gfs__Lease *got;
+    assert_int_equal(lease(inode, &answer, &got), GFS_OK);
+    pthread_mutex_lock(&rig.lock);
+    uint32_t length = rig_find(&rig.servers[0], got->handle)->length;
+    pthread_mutex_unlock(&rig.lock);
+    rig_free_msg(&answer);
+    return length;
+}
+
+/* What was written, but not committed when the snapshot was made, stays with the file it was
+ * written to. */
+static void test_uncommitted_bytes_stay_with_their_file(void **state)
+{
+    static const char *const names[][2] = {{"/f", "/s"}, {"/g", "/t"}};
+    for (int first = 0; first < 2; first++) {
+        uint64_t file = make_file(names[first][0]);
+        struct rig_answer answer;
+        Gfs__Lease *got;
+        write_file(file, 100);
+        assert_int_equal(lease(file, &answer, &got), GFS_OK);
+        assert_true(rig_write(got, 500));
+        rig_free_msg(&answer);
+        assert_int_equal(snapshot(names[first][0], names[first][1]), GFS_OK);
+        uint64_t copy, length;
+        assert_int_equal(lookup(names[first][1], &copy, &length), GFS_OK);
+        if (first == 0) { /* either may be the one that gets the copy */
+            assert_int_equal(leased_length(file), 500);
+            assert_int_equal(leased_length(copy), 100);
+        } else {
+            assert_int_equal(leased_length(copy), 100);
+            assert_int_equal(leased_length(file), 500);
+        }
+    }
+}
+
 /* Chunks that have a handle, but were never written. */
 static void test_an_empty_chunk_is_shared_and_copied(void **state)
 {
@@ -588,6 +648,8 @@ int main(void)
         TEST(test_leases_below_are_held_back_meanwhile),
         TEST(test_a_file_renamed_into_it_meanwhile_is_settled),
         TEST(test_leases_of_servers_that_went_away_are_ended),
+        TEST(test_a_source_whose_replicas_differ_is_settled_first),
+        TEST(test_uncommitted_bytes_stay_with_their_file),
         TEST(test_leases_of_the_master_before_are_ended),
         TEST(test_an_empty_chunk_is_shared_and_copied),
         TEST(test_a_replica_that_was_away_is_stale_for_the_snapshot_too),
