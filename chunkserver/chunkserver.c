@@ -106,6 +106,12 @@ static void control_dispatch(struct chunkserver *cs, struct rpc_request *request
     case GFS_MSG_APPLY:
         cs_apply(cs, request);
         break;
+    case GFS_MSG_COPY_CHUNK:
+        cs_copy_chunk(cs, request);
+        break;
+    case GFS_MSG_SYNC_CHUNK:
+        cs_sync_chunk(cs, request);
+        break;
     case GFS_MSG_SETTLE:
         cs_settle(cs, request);
         break;
@@ -150,6 +156,8 @@ static void on_request(void *arg, struct rpc_request *take_request)
         cs_push(net, take_request);
     } else if (take_request->type == GFS_MSG_READ) {
         cs_read(cs, take_request);
+    } else if (take_request->type == GFS_MSG_DIGEST) {
+        cs_digest(cs, take_request);
     } else if (loop_is_current(cs->control.loop)) {
         control_dispatch(cs, take_request);
     } else {

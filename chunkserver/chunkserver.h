@@ -33,6 +33,7 @@ struct read_job;
 
 #define CS_HEARTBEAT_CHANGES_MAX 4096u
 #define CS_HEARTBEAT_EXTENDS_MAX 8192u
+#define CS_HEARTBEAT_STUCK_MAX   1024u
 #define CS_REPORT_CHUNKS_MAX     10000u
 #define CS_DELTA_MAX             262144u
 #define CS_SESSIONS_MAX          262144u
@@ -115,6 +116,7 @@ struct chunkserver {
     struct cs_master master;
     struct cs_append append;
     struct cs_settle settle;
+    uint32_t sync_count; /* SYNC_CHUNKs under way */
     struct loop_timer tick;
     uint64_t drain_until_ms; /* 0: not draining */
     bool closed;             /* `stopped` was told: nothing is begun any more */
@@ -161,6 +163,11 @@ enum gfs_err cs_append_granted(struct chunkserver *cs, uint64_t handle, uint32_t
 enum gfs_err cs_append_init(struct chunkserver *cs) GFS_MUST_CHECK;
 void cs_append_release(struct chunkserver *cs); /* the timer; its loop's thread */
 void cs_append_drop(struct chunkserver *cs);    /* the rest, at the end */
+
+/* digest.c, copy.c, sync.c */
+void cs_digest(struct chunkserver *cs, struct rpc_request *take_request);
+void cs_copy_chunk(struct chunkserver *cs, struct rpc_request *take_request);
+void cs_sync_chunk(struct chunkserver *cs, struct rpc_request *take_request);
 
 /* settle.c */
 void cs_settle(struct chunkserver *cs, struct rpc_request *take_request);

@@ -119,13 +119,15 @@ static void report_done(void *arg, const struct rpc_answer *answer)
     report_kick(cs);
 }
 
-static void state_fill(Gfs__ChunkState *ret_state, const struct store_chunk *chunk)
+static void state_fill(const struct chunkserver *cs, Gfs__ChunkState *ret_state,
+                       const struct store_chunk *chunk)
 {
     gfs__chunk_state__init(ret_state);
     ret_state->handle = chunk->handle;
     ret_state->version = chunk->version;
     ret_state->length = chunk->length_bytes;
     ret_state->corrupt = chunk->corrupt;
+    ret_state->unsettled = mutation_is_stuck(cs->mutations, chunk->handle, loop_now_ms());
 }
 
 /* Sends the next part when its time has come. */
@@ -147,7 +149,7 @@ static void report_kick(struct chunkserver *cs)
         size_t count = store_list(cs->store, master->report_from, chunks, CS_REPORT_CHUNKS_MAX);
 
         for (size_t i = 0; i < count; i++) {
-            state_fill(&states[i], &chunks[i]);
+            state_fill(cs, &states[i], &chunks[i]);
             pointers[i] = &states[i];
         }
         master->report_last = count == CS_REPORT_CHUNKS_MAX ? chunks[count - 1].handle : UINT64_MAX;
@@ -374,7 +376,13 @@ struct heartbeat_lists {
 static void heartbeat_changes(struct chunkserver *cs, struct heartbeat_lists *lists,
                               Gfs__HeartbeatRequest *msg)
 {
-    size_t count = delta_take(&cs->delta, lists->marked, CS_HEARTBEAT_CHANGES_MAX);
+    size_t count =
+        mutation_stuck(cs->mutations, loop_now_ms(), lists->marked, CS_HEARTBEAT_STUCK_MAX);
+
+    /* Told with every heartbeat until a round has settled them. */
+    for (size_t i = 0; i < count; i++)
+        delta_mark(&cs->delta, lists->marked[i]);
+    count = delta_take(&cs->delta, lists->marked, CS_HEARTBEAT_CHANGES_MAX);
 
     msg->changed = lists->changed;
     msg->gone = lists->gone;
@@ -382,7 +390,7 @@ static void heartbeat_changes(struct chunkserver *cs, struct heartbeat_lists *li
         struct store_chunk chunk;
 
         if (store_chunk_get(cs->store, lists->marked[i], &chunk) == GFS_OK) {
-            state_fill(&lists->states[msg->n_changed], &chunk);
+            state_fill(cs, &lists->states[msg->n_changed], &chunk);
             lists->changed[msg->n_changed] = &lists->states[msg->n_changed];
             msg->n_changed++;
         } else {

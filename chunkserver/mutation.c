@@ -233,7 +233,8 @@ enum gfs_err mutation_doubt(struct mutation_core *core, uint64_t handle,
     if (!chunk)
         return GFS_ERR_BUSY;
     mutation_session_begin(core, chunk, have->version, have);
-    return mutation_unsettled_add(core, chunk, have->serial, 0, UINT32_MAX, 0);
+    chunk->broken = GFS_ERR_STALE_VERSION; /* only a later version can tell */
+    return mutation_unsettled_add(core, chunk, have->serial, 0, UINT32_MAX, now_ms);
 }
 
 bool mutation_can_read(const struct mutation_core *core, uint64_t handle, uint32_t offset_bytes,
@@ -260,6 +261,21 @@ bool mutation_is_unsettled(const struct mutation_core *core, uint64_t handle)
     return chunk && chunk->unsettled.count > 0;
 }
 
+static bool is_stuck(const struct mutation_core *core, const struct mutation_chunk *chunk,
+                     uint64_t now_ms)
+{
+    return chunk->unsettled.count > 0 &&
+           (chunk->broken != GFS_OK ||
+            now_ms >= chunk->unsettled_since_ms + core->limits.unsettled_ms);
+}
+
+bool mutation_is_stuck(const struct mutation_core *core, uint64_t handle, uint64_t now_ms)
+{
+    const struct mutation_chunk *chunk = mutation_chunk_find(core, handle);
+
+    return chunk && is_stuck(core, chunk, now_ms);
+}
+
 size_t mutation_stuck(const struct mutation_core *core, uint64_t now_ms, uint64_t *ret_handles,
                       size_t max)
 {
@@ -271,10 +287,7 @@ size_t mutation_stuck(const struct mutation_core *core, uint64_t now_ms, uint64_
     DL_FOREACH (core->by_use, chunk) {
         if (count == max)
             break;
-        if (chunk->unsettled.count == 0)
-            continue;
-        if (chunk->broken != GFS_OK ||
-            now_ms >= chunk->unsettled_since_ms + core->limits.unsettled_ms)
+        if (is_stuck(core, chunk, now_ms))
             ret_handles[count++] = chunk->handle;
     }
     return count;

@@ -208,5 +208,6 @@ bool mutation_is_unsettled(const struct mutation_core *core, uint64_t handle);
 /* Chunks whose unsettled mutations will not settle by themselves: the master is to be told. */
 size_t mutation_stuck(const struct mutation_core *core, uint64_t now_ms, uint64_t *ret_handles,
                       size_t max);
+bool mutation_is_stuck(const struct mutation_core *core, uint64_t handle, uint64_t now_ms);
 
 #endif

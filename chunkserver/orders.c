@@ -55,6 +55,7 @@ static void set_version_done(struct loop_task *task)
 
         reply.length = order->mutation.result.length_bytes;
         reply.serial = order->mutation.result.serial;
+        reply.corrupt = order->mutation.result.corrupt;
         cs_chunk_changed(order->cs, order->mutation.handle);
         cs_reply(order->cs, order->request, &reply.base, NULL);
     } else {
