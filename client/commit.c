@@ -33,6 +33,7 @@ static enum gfs_err relocate_take(void *arg, const ProtobufCMessage *msg)
     out->there.handle = chunk->handle;
     out->there.version = chunk->version;
     out->there.cuts = chunk->cuts;
+    out->there.family = chunk->family;
     return writer_take_replicas(chunk->replicas, chunk->n_replicas, &out->there);
 }
 

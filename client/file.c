@@ -6,26 +6,9 @@
 #include "attr.h"
 #include "call.h"
 #include "failure.h"
-#include "readahead.h"
-#include "reader.h"
-#include "writer.h"
+#include "file.h"
 
 #define FILE_ABANDON_TIMEOUT_MS 2000u
-
-struct gfs_file {
-    /* set at open, then only read */
-    struct gfs *fs;
-    char *path;
-    int flags;
-    uint64_t inode;
-    struct writer *writer; /* NULL: open for reading only */
-
-    struct reader reader;
-
-    pthread_mutex_t position_lock; /* of the rest; held through gfs_read and gfs_write */
-    uint64_t position;
-    struct readahead ahead;
-};
 
 static bool file_is_atomic(const struct gfs_file *file)
 {
@@ -136,6 +119,8 @@ static enum gfs_err file_resolve(struct gfs *fs, const char *path, int flags,
 static void file_free(struct gfs_file *file)
 {
     readahead_release(&file->ahead);
+    append_release(&file->append);
+    free(file->records.data);
     writer_free(file->writer);
     reader_release(&file->reader);
     pthread_mutex_destroy(&file->position_lock);
@@ -159,6 +144,7 @@ enum gfs_err gfs_open(struct gfs *fs, const char *path, int flags,
     if (file == NULL)
         return failure_set(GFS_ERR_NO_MEMORY, "open %s: out of memory", path);
     pthread_mutex_init(&file->position_lock, NULL);
+    append_init(&file->append, fs);
     file->fs = fs;
     file->flags = flags;
     file->inode = reply.attr.inode;
@@ -220,6 +206,8 @@ enum gfs_err gfs_pread(struct gfs_file *file, uint64_t offset, void *buf, size_t
     if (err == GFS_OK)
         err = file_settle(file, &changed);
     uint64_t size_bytes = 0;
+    if (err == GFS_OK && file->fs->opts.fresh_reads)
+        err = reader_refresh(&file->reader, offset);
     if (err == GFS_OK)
         err = reader_size_for(&file->reader, offset + len_bytes, &size_bytes);
     if (err != GFS_OK)
@@ -244,7 +232,10 @@ enum gfs_err gfs_read(struct gfs_file *file, void *buf, size_t len_bytes, size_t
         err = file_settle(file, &changed);
     if (err == GFS_OK && changed)
         readahead_reset(&file->ahead);
-    if (err == GFS_OK)
+    /* What was read ahead may be older than this call. */
+    if (err == GFS_OK && file->fs->opts.fresh_reads)
+        err = gfs_pread(file, file->position, buf, len_bytes, &got_bytes);
+    else if (err == GFS_OK)
         err = readahead_read(&file->ahead, file->position, buf, len_bytes, &got_bytes);
     if (err == GFS_OK) {
         file->position += got_bytes;

@@ -30,6 +30,7 @@ struct location {
     uint64_t handle;          /* 0: a hole */
     uint32_t length_bytes;    /* committed */
     uint64_t file_size_bytes; /* of the file, when this was told */
+    uint64_t told_ms;
     uint32_t replica_count;
     struct location_replica replicas[];
 };

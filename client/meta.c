@@ -102,6 +102,26 @@ enum gfs_err gfs_rename(struct gfs *fs, const char *from, const char *to)
     return call_master(fs, &call);
 }
 
+enum gfs_err gfs_snapshot(struct gfs *fs, const char *from, const char *to)
+{
+    enum gfs_err err = call_check_path("snapshot", from);
+    if (err == GFS_OK)
+        err = call_check_path("snapshot", to);
+    if (err != GFS_OK)
+        return err;
+    uint8_t id[FS_ID_BYTES];
+    fs_make_id(fs, id);
+    Gfs__SnapshotRequest msg = GFS__SNAPSHOT_REQUEST__INIT;
+    msg.from = call_bytes(from);
+    msg.to = call_bytes(to);
+    msg.op_id = (ProtobufCBinaryData){.len = sizeof(id), .data = id};
+    struct call call = {.type = GFS_MSG_SNAPSHOT,
+                        .msg = &msg.base,
+                        .what = "snapshot",
+                        .path = from};
+    return call_master(fs, &call);
+}
+
 enum gfs_err gfs_truncate(struct gfs *fs, const char *path, uint64_t size_bytes)
 {
     struct gfs_attr attr;

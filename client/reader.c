@@ -11,6 +11,7 @@
 #include "retry.h"
 
 #define READER_LOCATIONS_PAGE 64
+#define READER_LOCATION_MS    1000u /* so long the master is believed */
 
 enum gfs_err reader_init(struct reader *reader, struct gfs *fs, const char *path, uint64_t inode,
                          uint32_t chunk_size_bytes, uint64_t size_bytes)
@@ -79,6 +80,7 @@ static enum gfs_err location_take(struct locations_reply *out, const Gfs__ChunkI
     location->handle = chunk->handle;
     location->length_bytes = chunk->length;
     location->file_size_bytes = out->attr.size_bytes;
+    location->told_ms = loop_now_ms();
     for (size_t i = 0; i < count; i++) {
         const Gfs__Replica *from = chunk->replicas[i];
         struct location_replica *to = &location->replicas[i];
@@ -147,6 +149,13 @@ enum gfs_err reader_stat(struct reader *reader, struct gfs_attr *ret_attr)
     return locations_fetch(reader, 0, 1, ret_attr);
 }
 
+enum gfs_err reader_refresh(struct reader *reader, uint64_t offset)
+{
+    reader_forget(reader);
+    return locations_fetch(reader, (uint32_t)(offset / reader->chunk_size_bytes),
+                           READER_LOCATIONS_PAGE, NULL);
+}
+
 enum gfs_err reader_size_for(struct reader *reader, uint64_t end, uint64_t *ret_size_bytes)
 {
     uint64_t size_bytes = reader_size(reader);
@@ -165,7 +174,8 @@ static struct location *location_known(struct reader *reader, const struct read_
 {
     pthread_mutex_lock(&reader->lock);
     struct location *location = location_cache_get(&reader->cache, piece->chunk_index);
-    if (location != NULL && read_plan_outdated(piece, location, reader->size_bytes)) {
+    if (location != NULL && (read_plan_outdated(piece, location, reader->size_bytes) ||
+                             loop_now_ms() - location->told_ms > READER_LOCATION_MS)) {
         location_cache_drop(&reader->cache, location);
         location_unref(location);
         location = NULL;
@@ -193,6 +203,7 @@ static enum gfs_err slot_locate(struct read_slot *slot)
         location->index = slot->piece.chunk_index;
         pthread_mutex_lock(&reader->lock);
         location->file_size_bytes = reader->size_bytes;
+        location->told_ms = loop_now_ms();
         location_cache_put(&reader->cache, location_ref(location));
         pthread_mutex_unlock(&reader->lock);
     }

@@ -68,6 +68,8 @@ uint64_t reader_size(struct reader *reader);
 enum gfs_err reader_stat(struct reader *reader, struct gfs_attr *ret_attr) GFS_MUST_CHECK;
 /* Forgets all locations: the file was written by us. */
 void reader_forget(struct reader *reader);
+/* Forgets what is known and asks the master: for a read that must not be older than its call. */
+enum gfs_err reader_refresh(struct reader *reader, uint64_t offset) GFS_MUST_CHECK;
 /* The size for a read up to `end`: asked again of the master when end is behind what is known. */
 enum gfs_err reader_size_for(struct reader *reader, uint64_t end,
                              uint64_t *ret_size_bytes) GFS_MUST_CHECK;

@@ -339,7 +339,8 @@ static void mutation_failed(struct write_window *window, struct write_mutation *
 /* Is all that was acknowledged under the old lease in the chunk of the new one? */
 static enum gfs_err lease_descends(const struct write_lease *old, const struct write_lease *lease)
 {
-    if (old->handle != lease->handle || lease->version < old->version)
+    bool copied = old->handle != lease->handle;
+    if (copied ? old->family == 0 || old->family != lease->family : lease->version < old->version)
         return GFS_ERR_NO_REPLICA;
     if (old->cuts != lease->cuts)
         return GFS_ERR_STALE_VERSION;

@@ -19,7 +19,8 @@
  * - Bytes acknowledged under version v are on every replica of v. A later version is made only of
  *   replicas that had v (each must take the version, and one that missed a mutation of v is below
  *   it), so the bytes are there too, and may be committed under the later version. That holds as
- *   long as the chunk was not placed anew, which we see by another handle or by no server in
+ *   long as the chunk was not placed anew, which we see by another family of handles (a copy on
+ *   write has another handle, and all the bytes) or by no server in
  *   common, nor truncated, which we see by its count of cuts: then acknowledged but uncommitted
  *   bytes may be gone, and the window fails.
  * - After a failure nothing is done any more; the error stays.
@@ -47,6 +48,7 @@ struct write_lease {
     uint64_t handle;
     uint32_t version;
     uint32_t cuts;          /* truncations of the chunk so far */
+    uint64_t family;        /* of handles copied from each other */
     uint32_t replica_count; /* 0: none */
     uint64_t expires_ms;
     struct write_replica replicas[GFS_GOAL_MAX]; /* the first is the primary */

@@ -101,6 +101,8 @@ void writer_send_probe(struct writer *writer, struct write_chunk *chunk);
 void writer_send_push(struct writer *writer, struct writer_mutation *mutation);
 void writer_send_write(struct writer *writer, struct writer_mutation *mutation);
 void writer_send_keep_alive(struct writer *writer);
+/* Who of the lease is at fault when its primary answered so; bit i: replica i. */
+uint32_t writer_blame(const struct write_lease *lease, const struct rpc_answer *answer);
 /* PROTO when it makes no sense. */
 enum gfs_err writer_take_lease(const Gfs__Lease *msg, uint32_t chunk_size_bytes,
                                struct write_lease *ret_lease) GFS_MUST_CHECK;

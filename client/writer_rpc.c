@@ -49,7 +49,7 @@ static uint32_t blame_named(const struct write_lease *lease, const char *detail)
     return named;
 }
 
-static uint32_t blame(const struct write_lease *lease, const struct rpc_answer *answer)
+uint32_t writer_blame(const struct write_lease *lease, const struct rpc_answer *answer)
 {
     const uint32_t asked = 1; /* the first of the lease is the one we call */
     uint32_t named = blame_named(lease, answer->detail);
@@ -116,7 +116,7 @@ static void op_note(struct mutation_op *op, const char *what, const struct rpc_a
     op->result.err = answer->err;
     op->result.hint_ms = answer->retry_after_ms;
     if (op->attempt == op->mutation->core.attempt)
-        op->result.blamed = blame(&op->mutation->core.chunk->lease, answer);
+        op->result.blamed = writer_blame(&op->mutation->core.chunk->lease, answer);
 }
 
 /* Lock held: unlocks. */
@@ -326,6 +326,7 @@ enum gfs_err writer_take_lease(const Gfs__Lease *msg, uint32_t chunk_size_bytes,
     ret_lease->handle = msg->handle;
     ret_lease->version = msg->version;
     ret_lease->cuts = msg->cuts;
+    ret_lease->family = msg->family;
     /* A fifth less: the answer was under way for a while, and so will the write be. */
     ret_lease->expires_ms = loop_now_ms() + msg->remaining_ms - msg->remaining_ms / 5;
     return GFS_OK;
