@@ -112,6 +112,9 @@ static void control_dispatch(struct chunkserver *cs, struct rpc_request *request
     case GFS_MSG_SYNC_CHUNK:
         cs_sync_chunk(cs, request);
         break;
+    case GFS_MSG_SCRUB:
+        cs_scrub_request(cs, request);
+        break;
     case GFS_MSG_SETTLE:
         cs_settle(cs, request);
         break;
@@ -237,6 +240,7 @@ static void tick(struct loop_timer *timer)
         return;
     mutation_tick(cs->mutations, now_ms);
     cs_mutations_drain(cs);
+    cs_scrub_tick(cs);
     watch_store(cs);
     if (draining && (atomic_load(&cs->in_service) == 0 || now_ms >= cs->drain_until_ms)) {
         stop_now(cs);
@@ -413,6 +417,8 @@ static enum gfs_err init_parts(struct chunkserver *cs, char *ret_detail)
     if (err == GFS_OK)
         err = cs_settle_init(cs);
     if (err == GFS_OK)
+        err = cs_scrub_init(cs);
+    if (err == GFS_OK)
         err = loop_timer_init(&cs->tick, cs->control.loop, tick);
     if (err != GFS_OK)
         return err;
@@ -454,6 +460,7 @@ static void first_task(struct loop_task *task)
     cs_settle_doubt(cs);
     loop_timer_arm(&cs->tick, CS_TICK_MS);
     cs_master_go(cs);
+    cs_scrub_go(cs);
 }
 
 enum gfs_err chunkserver_start(struct chunkserver *cs, void (*stopped)(void *arg), void *arg,
@@ -492,6 +499,7 @@ static void timers_release(struct loop_task *task)
     loop_timer_release(&cs->tick);
     cs_append_release(cs);
     cs_settle_release(cs);
+    cs_scrub_release(cs);
     cs_master_release(cs);
 }
 
@@ -529,6 +537,7 @@ void chunkserver_free(struct chunkserver *cs)
     mutation_free(cs->mutations);
     pushbuf_free(cs->pushbuf);
     delta_release(&cs->delta);
+    cs_scrub_drop(cs);
     debug_delay_free(cs->delay);
     free(cs);
 }

@@ -30,6 +30,7 @@
 #include "rpc.h"
 
 struct read_job;
+struct cs_scrub;
 
 #define CS_HEARTBEAT_CHANGES_MAX 4096u
 #define CS_HEARTBEAT_EXTENDS_MAX 8192u
@@ -116,6 +117,7 @@ struct chunkserver {
     struct cs_master master;
     struct cs_append append;
     struct cs_settle settle;
+    struct cs_scrub *scrub;
     uint32_t sync_count; /* SYNC_CHUNKs under way */
     struct loop_timer tick;
     uint64_t drain_until_ms; /* 0: not draining */
@@ -168,6 +170,16 @@ void cs_append_drop(struct chunkserver *cs);    /* the rest, at the end */
 void cs_digest(struct chunkserver *cs, struct rpc_request *take_request);
 void cs_copy_chunk(struct chunkserver *cs, struct rpc_request *take_request);
 void cs_sync_chunk(struct chunkserver *cs, struct rpc_request *take_request);
+
+/* scrub_run.c */
+void cs_scrub_request(struct chunkserver *cs, struct rpc_request *take_request);
+/* Any thread: a block of the chunk is bad; the master is told once the store has marked it. */
+void cs_chunk_bad(struct chunkserver *cs, uint64_t handle);
+void cs_scrub_tick(struct chunkserver *cs);
+enum gfs_err cs_scrub_init(struct chunkserver *cs) GFS_MUST_CHECK;
+void cs_scrub_go(struct chunkserver *cs);
+void cs_scrub_release(struct chunkserver *cs); /* the timer; its loop's thread */
+void cs_scrub_drop(struct chunkserver *cs);
 
 /* settle.c */
 void cs_settle(struct chunkserver *cs, struct rpc_request *take_request);

@@ -107,7 +107,7 @@ static void digest_run(struct storepool_job *base)
     } else if (err == GFS_ERR_CORRUPT) {
         char detail[64];
 
-        cs_chunk_changed(cs, msg->handle);
+        cs_chunk_bad(cs, msg->handle);
         snprintf(detail, sizeof detail, "block %u", digest.bad_block);
         cs_reply_error(cs, request, err, detail);
     } else {

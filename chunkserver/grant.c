@@ -79,7 +79,8 @@ static void window_load(struct storepool_job *job)
                                            .offset_bytes = entries[i].offset_bytes,
                                            .length_bytes = entries[i].length_bytes};
 
-        grant->err = window_add(grant->window, entries[i].producer, &entry);
+        if (entries[i].length_bytes > 0) /* 0: not known any more, see sync.c */
+            grant->err = window_add(grant->window, entries[i].producer, &entry);
     }
     free(entries);
     grant->task.fn = window_loaded;

@@ -237,6 +237,25 @@ enum gfs_err mutation_doubt(struct mutation_core *core, uint64_t handle,
     return mutation_unsettled_add(core, chunk, have->serial, 0, UINT32_MAX, now_ms);
 }
 
+enum gfs_err mutation_mixed(struct mutation_core *core, uint64_t handle,
+                            const struct mutation_have *have, uint64_t now_ms)
+{
+    struct mutation_chunk *chunk = mutation_chunk_find(core, handle);
+    uint64_t serial = (uint64_t)have->version
+                      << 32; /* of this version's eve: any grant settles it */
+    const struct unsettled *before = chunk ? &chunk->unsettled : NULL;
+
+    if (before && before->count > 0 && before->entries[before->count - 1].serial >= serial)
+        return before->entries[before->count - 1].serial == serial ? GFS_OK : GFS_ERR_STALE_VERSION;
+    if (!chunk) {
+        chunk = mutation_chunk_make(core, handle, now_ms);
+        if (!chunk)
+            return GFS_ERR_BUSY;
+        mutation_session_begin(core, chunk, have->version, have);
+    }
+    return mutation_unsettled_add(core, chunk, serial, 0, UINT32_MAX, now_ms);
+}
+
 bool mutation_can_read(const struct mutation_core *core, uint64_t handle, uint32_t offset_bytes,
                        uint32_t length_bytes)
 {

@@ -199,6 +199,10 @@ void mutation_settle(struct mutation_core *core, uint64_t handle, uint32_t versi
 /* At start: the last mutations of the chunk may not be on every replica. BUSY. */
 enum gfs_err mutation_doubt(struct mutation_core *core, uint64_t handle,
                             const struct mutation_have *have, uint64_t now_ms) GFS_MUST_CHECK;
+/* The replica is about to take over what another one has, under the version that it has now: nothing
+ * of it is shown until that version, or a later one, is granted. BUSY, NO_MEMORY. */
+enum gfs_err mutation_mixed(struct mutation_core *core, uint64_t handle,
+                            const struct mutation_have *have, uint64_t now_ms) GFS_MUST_CHECK;
 /* False: what is there may still vanish, or is not everywhere yet. */
 bool mutation_can_read(const struct mutation_core *core, uint64_t handle, uint32_t offset_bytes,
                        uint32_t length_bytes);

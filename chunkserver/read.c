@@ -127,7 +127,7 @@ static void read_run(struct storepool_job *base)
             store_read(cs->store, msg->handle, msg->version, msg->offset, msg->length, &job->read);
     }
     if (err == GFS_ERR_CORRUPT)
-        cs_chunk_changed(cs, msg->handle);
+        cs_chunk_bad(cs, msg->handle);
     if (err != GFS_OK || atomic_load(&cs->unsettled) == 0) {
         read_end(job, err);
         return;

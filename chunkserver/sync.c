@@ -5,12 +5,15 @@
  *   SYNC_CHUNK -> DIGEST of the source, with its window   (rpc)
  *              -> our own digest                          (storage thread)
  *              -> for each run of blocks that differ: READ from the source, REPAIR   (rpc, store)
- *              -> window entries: REPAIR without data     (store)
+ *              -> window entries: REPAIR without data     (store): the source's, and as unknown
+ *                 those that only we have
  *              -> ADOPT: serial, length, whole again      (store) -> answer
  *
  * Nobody writes meanwhile: the version was raised and is not granted, and a lease would make us
  * refuse. Dying or failing anywhere leaves a replica that has some of the source's blocks and its
- * old serial: it is not made a member, and the next round compares again.
+ * old serial: it is not made a member, and the next round compares again. What we take over may
+ * vanish with the source, so nothing of the chunk is shown until the version, or a later one, is
+ * granted.
  */
 #include <stddef.h>
 #include <stdlib.h>
@@ -39,9 +42,9 @@ struct sync {
     uint32_t *crcs;
     uint32_t count; /* blocks */
     struct store_digest ours;
-    struct buf *window; /* NULL: none */
+    struct store_append *window; /* to be taken over */
+    size_t window_count;
     size_t window_next;
-    struct store_append entries[STORE_WINDOW_MAX];
 
     uint32_t block; /* the next to compare */
     uint32_t run_blocks;
@@ -74,7 +77,7 @@ static void sync_end(struct sync *take_sync, enum gfs_err err)
         cs_reply_error(cs, take_sync->request, err, NULL);
     }
     buf_unref(take_sync->data);
-    buf_unref(take_sync->window);
+    free(take_sync->window);
     free(take_sync->crcs);
     free(take_sync->ours.crcs);
     free(take_sync);
@@ -88,10 +91,11 @@ static uint32_t block_bytes(uint32_t chunk_length_bytes, uint32_t block)
     return left < GFS_BLOCK_SIZE_BYTES ? (uint32_t)left : GFS_BLOCK_SIZE_BYTES;
 }
 
-/* Never asked of a block behind the source's end. */
+/* Never asked of a block behind the source's end. A bad block of ours has the CRC ~0, and so have
+ * some good ones: they are fetched for nothing. */
 static bool block_differs(const struct sync *sync, uint32_t block)
 {
-    if (block >= sync->ours.count)
+    if (block >= sync->ours.count || sync->ours.crcs[block] == UINT32_MAX)
         return true;
     return sync->crcs[block] != sync->ours.crcs[block] ||
            block_bytes(sync->length_bytes, block) !=
@@ -203,26 +207,21 @@ static void run_fetch(struct sync *sync)
                                             .arg = sync});
 }
 
-static void window_next(struct sync *sync, size_t total)
+static void window_next(struct sync *sync)
 {
-    size_t count = total - sync->window_next;
+    size_t count = sync->window_count - sync->window_next;
 
     if (count > STORE_WINDOW_MAX)
         count = STORE_WINDOW_MAX;
-    for (size_t i = 0; i < count; i++)
-        digest_window_get(sync->window->data + (sync->window_next + i) * DIGEST_WINDOW_ENTRY_BYTES,
-                          &sync->entries[i]);
-    sync->window_next += count;
     memset(&sync->mutation, 0, sizeof sync->mutation);
-    sync->mutation.window = sync->entries;
+    sync->mutation.window = sync->window + sync->window_next;
     sync->mutation.window_count = count;
+    sync->window_next += count;
     sync_submit(sync, STORE_OP_REPAIR);
 }
 
 static void sync_step(struct sync *sync)
 {
-    size_t total = sync->window ? sync->window->len_bytes / DIGEST_WINDOW_ENTRY_BYTES : 0;
-
     if (loop_now_ms() >= sync->request->deadline_ms || sync->cs->closed) {
         sync_end(sync, GFS_ERR_TIMEOUT);
         return;
@@ -235,8 +234,8 @@ static void sync_step(struct sync *sync)
         sync->block++;
     if (sync->block < sync->count) {
         run_fetch(sync);
-    } else if (sync->window_next < total) {
-        window_next(sync, total);
+    } else if (sync->window_next < sync->window_count) {
+        window_next(sync);
     } else {
         memset(&sync->mutation, 0, sizeof sync->mutation);
         sync->mutation.serial = sync->serial;
@@ -250,24 +249,85 @@ static void sync_step(struct sync *sync)
 static void compared(struct loop_task *task)
 {
     struct sync *sync = (struct sync *)((char *)task - offsetof(struct sync, task));
+    struct chunkserver *cs = sync->cs;
+    const struct mutation_have have = {.exists = true,
+                                       .version = sync->ours.chunk.version,
+                                       .length_bytes = sync->ours.chunk.length_bytes,
+                                       .serial = sync->ours.chunk.serial};
 
+    if (sync->err == GFS_OK && have.version != request_of(sync)->version)
+        sync->err = GFS_ERR_STALE_VERSION;
+    if (sync->err == GFS_OK)
+        sync->err = mutation_mixed(cs->mutations, request_of(sync)->handle, &have, loop_now_ms());
+    cs_unsettled_note(cs);
     if (sync->err != GFS_OK)
         sync_end(sync, sync->err);
-    else if (sync->ours.chunk.version != request_of(sync)->version)
-        sync_end(sync, GFS_ERR_STALE_VERSION);
     else
         sync_step(sync);
 }
 
-/* Storage thread. What cannot be read has a CRC that fits nothing. */
+/*
+ * An append that only we have, behind the source's end, was acknowledged to nobody, and its bytes
+ * will be others. (We were ahead: then we are corrupt.) Length 0 says that it is not known.
+ */
+static enum gfs_err window_unknow(struct sync *sync)
+{
+    struct store_append *entries;
+    struct store_append *grown;
+    size_t count, extra = 0;
+    enum gfs_err err = store_window(sync->cs->store, request_of(sync)->handle, &entries, &count);
+
+    if (err != GFS_OK)
+        return err;
+    for (size_t i = 0; i < count; i++) {
+        if ((uint64_t)entries[i].offset_bytes + entries[i].length_bytes <= sync->length_bytes)
+            continue;
+        entries[extra] = entries[i];
+        entries[extra].offset_bytes = 0;
+        entries[extra++].length_bytes = 0;
+    }
+    grown = extra ? realloc(entries, (extra + sync->window_count) * sizeof *entries) : NULL;
+    if (!grown) {
+        free(entries);
+        return extra ? GFS_ERR_NO_MEMORY : GFS_OK;
+    }
+    /* The source's come behind them: what it knows counts. */
+    if (sync->window_count > 0)
+        memcpy(grown + extra, sync->window, sync->window_count * sizeof *grown);
+    free(sync->window);
+    sync->window = grown;
+    sync->window_count += extra;
+    return GFS_OK;
+}
+
+/* Storage thread. What cannot be read has the CRC ~0. */
 static void compare(struct storepool_job *job)
 {
     struct sync *sync = (struct sync *)job;
 
     sync->err =
         store_digest(sync->cs->store, request_of(sync)->handle, 0, 0, 0, false, &sync->ours);
+    if (sync->err == GFS_OK)
+        sync->err = window_unknow(sync);
     sync->task.fn = compared;
     loop_post(sync->cs->control.loop, &sync->task);
+}
+
+static enum gfs_err window_take(struct sync *sync, const struct buf *payload)
+{
+    size_t count = payload ? payload->len_bytes / DIGEST_WINDOW_ENTRY_BYTES : 0;
+
+    if (count > GFS_APPEND_ENTRIES_MAX)
+        return GFS_ERR_PROTO;
+    if (count == 0)
+        return GFS_OK;
+    sync->window = malloc(count * sizeof *sync->window);
+    if (!sync->window)
+        return GFS_ERR_NO_MEMORY;
+    for (size_t i = 0; i < count; i++)
+        digest_window_get(payload->data + i * DIGEST_WINDOW_ENTRY_BYTES, &sync->window[i]);
+    sync->window_count = count;
+    return GFS_OK;
 }
 
 static enum gfs_err source_take(struct sync *sync, const struct rpc_answer *answer)
@@ -288,9 +348,7 @@ static enum gfs_err source_take(struct sync *sync, const struct rpc_answer *answ
     sync->count = (uint32_t)reply->n_crcs;
     sync->serial = reply->serial;
     sync->length_bytes = reply->chunk_length;
-    if (answer->payload)
-        sync->window = buf_ref(answer->payload);
-    return GFS_OK;
+    return window_take(sync, answer->payload);
 }
 
 static void source_digest(void *arg, const struct rpc_answer *answer)
