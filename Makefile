@@ -166,6 +166,26 @@ $(BUILD)/tests/check_history $(BUILD)/tests/chaos_client: $(LIBGFS_A)
 	$(call say,LINK)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+# The simulator: the real roles over a machine of its own, see tests/sim/sim.h. What it replaces is
+# left out; what the code asks of threads, clocks and the kernel is sent to it by the linker.
+SIM_SRC   := $(wildcard tests/sim/sim_*.c tests/sim/work_*.c \
+             $(filter-out tests/sim/check_history.c,$(wildcard tests/sim/check_*.c)))
+SIM_O     := $(call obj,$(SIM_SRC)) $(HISTORY_O)
+SIM_OUT   := $(filter-out common/rpc_table.c,$(wildcard common/rpc_*.c)) common/loop.c common/kv.c \
+             common/clock.c master/epoch.c $(wildcard chunkserver/store.c chunkserver/store_*.c) \
+             $(if $(wildcard tests/sim/sim_journal.c),master/journal.c) \
+             $(if $(wildcard tests/sim/sim_pool.c),chunkserver/storepool.c)
+SIM_UNDER := $(filter-out $(call obj,$(SIM_OUT)),$(COMMON_O) $(MASTER_O) $(CS_O) $(CLIENT_O))
+SIM_WRAP  := pthread_create pthread_join pthread_setname_np pthread_mutex_init \
+             pthread_mutex_destroy pthread_mutex_lock pthread_mutex_unlock pthread_cond_init \
+             pthread_cond_destroy pthread_cond_wait pthread_cond_timedwait pthread_cond_signal \
+             pthread_cond_broadcast nanosleep clock_gettime time RAND_bytes log_event getifaddrs \
+             freeifaddrs addr_resolve daemon_dir_stamp
+$(BUILD)/tests/sim: $(SIM_O) $(SIM_UNDER) $(PROTO_O)
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(SIM_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(PKG_LIBS)
+
 # The same targets twice: with libFuzzer (CC=clang), and with a main that replays the corpus.
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(ROLE_LIBS)
 	@mkdir -p $(@D)
