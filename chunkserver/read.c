@@ -60,7 +60,7 @@ static bool read_is_settled(const struct read_job *job)
     const Gfs__ReadRequest *msg = (const Gfs__ReadRequest *)job->request->msg;
 
     /* A replica that is brought up to date must see everything. */
-    return job->request->peer_role == GFS_ROLE_CHUNKSERVER ||
+    return job->request->peer_role == GFS_ROLE_CHUNKSERVER || msg->unsettled ||
            mutation_can_read(job->cs->mutations, msg->handle, msg->offset, msg->length);
 }
 

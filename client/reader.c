@@ -10,8 +10,9 @@
 #include "failure.h"
 #include "retry.h"
 
-#define READER_LOCATIONS_PAGE 64
-#define READER_LOCATION_MS    1000u /* so long the master is believed */
+#define READER_LOCATIONS_PAGE  64
+#define READER_UNSETTLED_TRIES 5u    /* half a second or so */
+#define READER_LOCATION_MS     1000u /* so long the master is believed */
 
 enum gfs_err reader_init(struct reader *reader, struct gfs *fs, const char *path, uint64_t inode,
                          uint32_t chunk_size_bytes, uint64_t size_bytes)
@@ -260,6 +261,7 @@ static bool slot_send(struct read_slot *slot)
     msg.version = location->version;
     msg.offset = slot->piece.chunk_offset;
     msg.length = slot->real_bytes;
+    msg.unsettled = slot->unsettled;
     struct rpc_call_args args = {
         .type = GFS_MSG_READ,
         .msg = &msg.base,
@@ -298,6 +300,7 @@ void read_slot_start(struct read_slot *slot, struct reader *reader, struct read_
     slot->dest = dest;
     slot->location = NULL;
     slot->detail[0] = '\0';
+    slot->unsettled = false;
     slot_begin(slot);
 }
 
@@ -368,6 +371,11 @@ static enum gfs_err slot_try_all(struct read_slot *slot)
         if (!read_plan_may_heal(err) ||
             !retry_next(&retry, GFS_ERR_NO_REPLICA, 0, fs_random(fs), loop_now_ms(), &wait_ms))
             return slot_failed(slot, err);
+        /* Nobody can tell, perhaps since the others are gone: what is there was written by
+         * somebody. Who wants linearizable reads goes on waiting. */
+        if (err == GFS_ERR_UNSETTLED && !fs->opts.fresh_reads &&
+            retry.tries > READER_UNSETTLED_TRIES)
+            slot->unsettled = true;
         call_sleep_ms(wait_ms);
         pthread_mutex_lock(&slot->reader->lock);
         location_cache_drop(&slot->reader->cache, slot->location);

@@ -47,6 +47,7 @@ struct read_slot {
     struct read_tries tries;
     int replica;            /* asked last, -1: none */
     enum gfs_err start_err; /* the location could not be had */
+    bool unsettled;         /* take what is there, settled or not */
 
     /* under the group's lock; written by the loop's thread until done */
     bool done;

@@ -16,11 +16,15 @@
 #define SETTLE_MAX      100000u
 #define SETTLE_AT_ONCE  64u   /* begun in one tick */
 #define SETTLE_AGAIN_MS 2000u /* between two rounds of one chunk */
+/* A server that has just gone away often comes back; a round without it makes its replicas stale.
+ */
+#define SETTLE_PATIENCE_MS 5000u
 
 struct service_settle {
     uint64_t handle;
     uint64_t due_ms;
-    bool wanted; /* false: a round was begun; kept to hold back the next one */
+    uint64_t since_ms; /* of the first want */
+    bool wanted;       /* false: a round was begun; kept to hold back the next one */
     UT_hash_handle hh;
 };
 
@@ -36,6 +40,9 @@ void service_settle_want(struct service *service, uint64_t handle)
         settle->handle = handle;
         HASH_ADD(hh, service->settles, handle, sizeof(settle->handle), settle);
         service->settle_count++;
+    }
+    if (!settle->wanted) {
+        settle->since_ms = loop_now_ms();
     }
     settle->wanted = true;
 }
@@ -63,15 +70,32 @@ static void fill_chunk(const struct service *service, const struct chunk *chunk,
     }
 }
 
-/* True: the round has begun, or there is no reason for one. */
-static bool settle_chunk(struct service *service, uint64_t handle)
+static bool misses_somebody(const struct service *service, const struct chunk *chunk)
 {
+    const struct chunkmap *map = ns_chunkmap(service->parts.ns);
+    for (uint32_t i = 0; i < chunk->location_count; i++) {
+        struct chunk_location location = chunk_location(map, chunk, i);
+        if (location.state == CHUNK_LOCATION_OK &&
+            !registry_is_up(&service->registry, location.server)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* True: the round has begun, or there is no reason for one. */
+static bool settle_chunk(struct service *service, const struct service_settle *settle)
+{
+    uint64_t handle = settle->handle;
     const struct chunk *chunk = chunkmap_find(ns_chunkmap(service->parts.ns), handle);
     struct lease_chunk state;
     if (chunk == NULL || chunk_released(chunk)) {
         return true;
     }
     if (lease_is_moving(service->leases, handle)) {
+        return false;
+    }
+    if (misses_somebody(service, chunk) && loop_now_ms() < settle->since_ms + SETTLE_PATIENCE_MS) {
         return false;
     }
     fill_chunk(service, chunk, &state);
@@ -100,7 +124,7 @@ void service_settle_tick(struct service *service)
         }
         if (!settle->wanted) {
             forget(service, settle);
-        } else if (settle_chunk(service, settle->handle)) {
+        } else if (settle_chunk(service, settle)) {
             settle->wanted = false;
             settle->due_ms = now_ms + SETTLE_AGAIN_MS;
             begun++;

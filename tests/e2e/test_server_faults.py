@@ -66,7 +66,8 @@ def test_a_chunkserver_killed_in_the_middle_of_put(make_cluster, servers, victim
     assert cluster.get_bytes("/f") == data
 
 
-def test_two_of_three_killed_in_the_middle_of_put(cluster):
+def test_two_of_three_killed_in_the_middle_of_put(make_cluster):
+    cluster = make_cluster(master_options=["--min-replicas", "1"])
     data = random_bytes(16 * MIB)
     put = begin_put(cluster, data, 6 * MIB)
     cluster.servers[0].kill()
