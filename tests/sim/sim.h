@@ -107,6 +107,7 @@ struct sim_options {
     uint32_t ops;                     /* of the workload; 0: its own choice */
     uint64_t fault_us;                /* how long faults go on; 0: drawn */
     bool no_faults;
+    const char *faults; /* names of kinds, with commas; NULL: drawn */
     bool verbose;       /* trace on stdout */
     const char *mutant; /* name of a planted bug, for mutants.py; may be NULL */
 };

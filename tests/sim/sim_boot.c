@@ -76,6 +76,14 @@ static const struct config_program MASTER_PROGRAM = {
 
 /* ---- options --------------------------------------------------------------------------------- */
 
+static void args_name(struct boot_args *args)
+{
+    char *text = args->text[args->count];
+
+    snprintf(text, BOOT_ARG_BYTES, "%s", args->program->name);
+    args->argv[args->count++] = text;
+}
+
 static void args_add(struct boot_args *args, const char *name, const char *value)
 {
     char *text = args->text[args->count];
@@ -108,7 +116,7 @@ static void draw_master_options(void)
     struct boot_args *args = &boot.master;
 
     args->program = &MASTER_PROGRAM;
-    args->argv[args->count++] = "gfs-master";
+    args_name(args);
     args_add(args, "data", "/m0");
     args_add(args, "listen", sim_master()->addr);
     args_number(args, "net_threads", draw(0, BOOT_NET_MAX));
@@ -130,7 +138,7 @@ static void draw_server_options(void)
     struct boot_args *args = &boot.server;
 
     args->program = &cs_options_program;
-    args->argv[args->count++] = "gfs-chunkserver";
+    args_name(args);
     args_add(args, "data", "/data");
     args_add(args, "master", sim_master()->addr);
     args_number(args, "net_threads", draw(0, BOOT_NET_MAX));
@@ -157,16 +165,16 @@ static void draw_clock(struct sim_node *node, uint64_t base_us)
     node->wall_offset_ms = (int64_t)draw(0, 10000) - 5000;
 }
 
-static void node_init(enum sim_role role, uint32_t number)
+static void node_init(enum sim_role role, uint8_t number)
 {
     struct sim_node *node = &sim->nodes[sim->node_count];
-    uint32_t racks = sim->options.racks ? sim->options.racks : 3;
+    uint8_t racks = (uint8_t)(sim->options.racks ? sim->options.racks : 3);
 
     node->role = role;
     node->index = sim->node_count++;
     snprintf(node->name, sizeof(node->name), "%c%u", "msc"[role], number);
     snprintf(node->ip, sizeof(node->ip), "10.0.%u.%u", role, number + 1);
-    snprintf(node->addr, sizeof(node->addr), "%s:%u", node->ip, 7400 + role);
+    snprintf(node->addr, sizeof(node->addr), "10.0.%u.%u:%u", role, number + 1, 7400 + role);
     snprintf(node->rack, sizeof(node->rack), "r%u", number % racks);
     node->machine_up = true;
     node->random_state = sim_random(SIM_STREAM_PLAN);
@@ -184,9 +192,9 @@ void sim_boot_init(void)
     sim->client_count = clients ? clients : 1 + (uint32_t)draw(0, 2);
     assert(sim->server_count <= SIM_SERVERS_MAX && sim->client_count <= SIM_CLIENTS_MAX);
     node_init(SIM_MASTER, 0);
-    for (uint32_t i = 0; i < sim->server_count; i++)
+    for (uint8_t i = 0; i < sim->server_count; i++)
         node_init(SIM_SERVER, i);
-    for (uint32_t i = 0; i < sim->client_count; i++)
+    for (uint8_t i = 0; i < sim->client_count; i++)
         node_init(SIM_CLIENT, i);
     for (uint32_t i = 0; i < 1 + sim->server_count; i++)
         sim->nodes[i].disk = sim_disk_new(&sim->nodes[i]);

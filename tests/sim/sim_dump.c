@@ -112,7 +112,7 @@ static bool is_zero(const void *value, size_t bytes)
 static void dump_many(struct dump *dump, const ProtobufCFieldDescriptor *field, size_t count,
                       const uint8_t *values)
 {
-    char text[24];
+    char text[32];
 
     for (size_t i = 0; i < count && i < DUMP_MANY; i++) {
         dump_text(dump, i ? "," : "[");

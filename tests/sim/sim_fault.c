@@ -5,6 +5,7 @@
  */
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "sim_disk.h"
 #include "sim_int.h"
@@ -24,6 +25,13 @@ enum fault_kind {
     FAULT_WALL,  /* somebody sets a wall clock */
     FAULT_DISK,  /* sim_disk.h's own: stalls, full, corrupt blocks */
     FAULT_KINDS,
+};
+
+static const char *const NAMES[FAULT_KINDS] = {
+    [FAULT_KILL] = "kill",           [FAULT_POWER] = "power",    [FAULT_CUT] = "cut",
+    [FAULT_PARTITION] = "partition", [FAULT_SLOW_LINK] = "slow", [FAULT_PAUSE] = "pause",
+    [FAULT_BREAK] = "break",         [FAULT_LOSS] = "loss",      [FAULT_WALL] = "wall",
+    [FAULT_DISK] = "disk",
 };
 
 static struct {
@@ -240,6 +248,8 @@ void sim_fault_init(void)
     links_reset();
     for (int i = 0; i < FAULT_KINDS; i++) {
         plan.enabled[i] = sim_chance(SIM_STREAM_PLAN, 500);
+        if (sim->options.faults)
+            plan.enabled[i] = strstr(sim->options.faults, NAMES[i]) != NULL;
         any = any || plan.enabled[i];
     }
     if (!any)

@@ -211,6 +211,7 @@ static void usage(void)
 {
     puts("sim [--seed N] [--seeds K] [--jobs J] [--verbose] [--twice]\n"
          "    [--servers N] [--clients N] [--racks N] [--ops N] [--fault-ms MS] [--no-faults]\n"
+         "    [--faults kill,power,cut,partition,slow,pause,break,loss,wall,disk]\n"
          "    [--mutant NAME]");
 }
 
@@ -265,6 +266,9 @@ static void set_option(struct main_options *options, int option, const char *tex
     case 'm':
         options->sim.mutant = text;
         break;
+    case 'F':
+        options->sim.faults = text;
+        break;
     default:
         usage();
         exit(option == 'h' ? 0 : 2);
@@ -274,13 +278,21 @@ static void set_option(struct main_options *options, int option, const char *tex
 static void parse(int argc, char **argv, struct main_options *ret_options)
 {
     static const struct option known[] = {
-        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 'k'},
-        {"jobs", required_argument, NULL, 'j'},    {"verbose", no_argument, NULL, 'v'},
-        {"twice", no_argument, NULL, '2'},         {"servers", required_argument, NULL, 'S'},
-        {"clients", required_argument, NULL, 'C'}, {"racks", required_argument, NULL, 'R'},
-        {"ops", required_argument, NULL, 'o'},     {"fault-ms", required_argument, NULL, 'f'},
-        {"no-faults", no_argument, NULL, 'n'},     {"mutant", required_argument, NULL, 'm'},
-        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0},
+        {"seed", required_argument, NULL, 's'},
+        {"seeds", required_argument, NULL, 'k'},
+        {"jobs", required_argument, NULL, 'j'},
+        {"verbose", no_argument, NULL, 'v'},
+        {"twice", no_argument, NULL, '2'},
+        {"servers", required_argument, NULL, 'S'},
+        {"clients", required_argument, NULL, 'C'},
+        {"racks", required_argument, NULL, 'R'},
+        {"ops", required_argument, NULL, 'o'},
+        {"fault-ms", required_argument, NULL, 'f'},
+        {"no-faults", no_argument, NULL, 'n'},
+        {"mutant", required_argument, NULL, 'm'},
+        {"faults", required_argument, NULL, 'F'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int option;
 

@@ -336,7 +336,8 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
     now_us = sim_local_us(task->node);
     __wrap_pthread_mutex_unlock(mutex);
     if (until_us > now_us) {
-        sim_schedule(&task->wake, task->node, sim_global_delay_us(task->node, until_us - now_us));
+        sim_schedule(&task->wake, task->node,
+                     sim_global_delay_us(task->node, until_us - now_us) + 1);
         task_switch_out(cond, "condition");
     }
     timed_out = sim_local_us(task->node) >= until_us;
