@@ -72,8 +72,10 @@ static void checked(struct loop_task *task)
 {
     struct cs_scrub *scrub = (struct cs_scrub *)((char *)task - offsetof(struct cs_scrub, task));
     uint64_t at_us = now_us();
-    uint64_t bytes = (uint64_t)scrub->digest.count << GFS_BLOCK_SHIFT;
-    uint64_t end = ((uint64_t)scrub->block + scrub->digest.count) << GFS_BLOCK_SHIFT;
+    uint64_t start = (uint64_t)scrub->block << GFS_BLOCK_SHIFT;
+    uint64_t end = start + ((uint64_t)scrub->digest.count << GFS_BLOCK_SHIFT);
+    uint64_t length = scrub->digest.chunk.length_bytes;
+    uint64_t bytes = (end < length ? end : length) - (start < length ? start : length);
 
     scrub->busy = false;
     free(scrub->digest.crcs);
@@ -83,8 +85,8 @@ static void checked(struct loop_task *task)
     /* A step of the slow pass is done again when another one was asked for meanwhile. */
     if (scrub->asked == scrub->core.is_asked) {
         if (scrub->err == GFS_OK)
-            scrub_checked(&scrub->core, scrub->handle, scrub->digest.count, bytes,
-                          end >= scrub->digest.chunk.length_bytes, at_us);
+            scrub_checked(&scrub->core, scrub->handle, scrub->digest.count, bytes, end >= length,
+                          at_us);
         else if (scrub->err == GFS_ERR_CORRUPT)
             scrub_found_bad(&scrub->core, scrub->handle, at_us);
         else

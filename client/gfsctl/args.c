@@ -18,6 +18,11 @@ const struct args_option args_options[CTL_OPTION_COUNT] = {
     [CTL_OPTION_TREE] = {'r', "recursive", NULL, "a directory with all below it, atomically"},
     [CTL_OPTION_PARENTS] = {'p', "parents", NULL,
                             "make missing parents; a directory that is there is no error"},
+    [CTL_OPTION_LINES] = {0, "lines", NULL, "each line is a record, without its newline"},
+    [CTL_OPTION_RECORDS] = {0, "records", NULL,
+                            "the payloads of appended records, each followed by a newline"},
+    [CTL_OPTION_FOLLOW] = {'f', "follow", NULL, "go on with what is added, until interrupted"},
+    [CTL_OPTION_LAST] = {'n', "last", "N", "so many lines, or records (default 10)"},
 };
 
 struct args_cursor {
@@ -85,6 +90,14 @@ static enum ctl_exit args_set_chunk_size(struct ctl *ctl, const char *text)
     return CTL_OK;
 }
 
+static enum ctl_exit args_set_last(struct ctl *ctl, const char *text)
+{
+    char *end;
+    if (!args_parse_u64(text, &end, &ctl->last) || *end)
+        return ctl_usage(ctl, "-n: '%s' is not a number of lines or records", text);
+    return CTL_OK;
+}
+
 static enum ctl_exit args_set_timeout(struct ctl *ctl, const char *text)
 {
     char *end;
@@ -142,7 +155,9 @@ static enum ctl_exit args_take(struct ctl *ctl, struct args_cursor *cursor, enum
     const char *value = args_value(cursor, inline_value);
     if (!value)
         return ctl_usage(ctl, "--%s needs a value", text->name);
-    return option == CTL_OPTION_GOAL ? args_set_goal(ctl, value) : args_set_chunk_size(ctl, value);
+    if (option == CTL_OPTION_GOAL)
+        return args_set_goal(ctl, value);
+    return option == CTL_OPTION_LAST ? args_set_last(ctl, value) : args_set_chunk_size(ctl, value);
 }
 
 static bool args_allowed(const struct ctl *ctl, enum ctl_option option)
@@ -169,7 +184,8 @@ static enum ctl_exit args_long(struct ctl *ctl, struct args_cursor *cursor, cons
     return ctl_usage(ctl, "%s has no option %s", ctl->command->name, word);
 }
 
-static enum ctl_exit args_letters(struct ctl *ctl, const char *word)
+/* "-lR", "-n5", "-fn 5" */
+static enum ctl_exit args_letters(struct ctl *ctl, struct args_cursor *cursor, const char *word)
 {
     for (const char *letter = word + 1; *letter; letter++) {
         int i = 0;
@@ -179,6 +195,8 @@ static enum ctl_exit args_letters(struct ctl *ctl, const char *word)
             ctl->help = true;
         else if (i == CTL_OPTION_COUNT)
             return ctl_usage(ctl, "unknown option -%c", *letter);
+        else if (args_options[i].value)
+            return args_take(ctl, cursor, i, letter[1] ? letter + 1 : NULL);
         else
             ctl->options |= 1u << i;
     }
@@ -214,7 +232,7 @@ enum ctl_exit args_parse(struct ctl *ctl, int argc, char **argv)
         else if (word[1] == '-')
             result = args_long(ctl, &cursor, word);
         else
-            result = args_letters(ctl, word);
+            result = args_letters(ctl, &cursor, word);
     }
     if (result != CTL_OK || ctl->help || ctl->version || ctl->markdown)
         return result;

@@ -23,8 +23,26 @@ const struct ctl_command ctl_commands[] = {
      "gfsctl get /films/movie.mkv .\n"
      "gfsctl get /backup/docs.tar - | tar t",
      0, 2, 2, NULL, get_run},
-    {"cat", "PATH...", "write files to standard output", NULL, "gfsctl cat /logs/a /logs/b | wc -l",
-     0, 1, -1, NULL, cat_run},
+    {"cat", "[--records] PATH...", "write files to standard output", NULL,
+     "gfsctl cat /logs/a /logs/b | wc -l\n"
+     "gfsctl cat --records /events | jq .",
+     COMMANDS_HAS(RECORDS), 1, -1, NULL, cat_run},
+    {"tail", "[-f] [--records] [-n N] PATH", "write the end of a file to standard output",
+     "The last 10 lines, or, with --records, the last 10 records that were appended. With -f it "
+     "stays and writes what is added as soon as every replica has it; it ends with an error when "
+     "the file is removed.",
+     "gfsctl tail -n 100 /logs/a\n"
+     "gfsctl tail -f --records /events | jq .",
+     COMMANDS_HAS(FOLLOW) | COMMANDS_HAS(RECORDS) | COMMANDS_HAS(LAST), 1, 1, NULL, tail_run},
+    {"append", "[--lines] PATH", "append standard input to a file as a record",
+     "The record goes in whole, at an offset that the service chooses, exactly once, however many "
+     "append to the file at the same time. A record has a quarter of the file's chunk size at "
+     "most. With --lines each line is a record, appended as soon as it is read. The file must "
+     "exist. --json prints the offset of each record; tail and cat read them with --records.",
+     "gfsctl touch /events\n"
+     "date | gfsctl append /events\n"
+     "producer | gfsctl append --lines /events",
+     COMMANDS_HAS(LINES), 1, 1, NULL, append_run},
     {"ls", "[-l] [-R] [PATH]", "list a directory (default /)",
      "Names are printed one a line in byte order. -l prints type, size, goal, time of change and "
      "name.",
@@ -52,6 +70,10 @@ const struct ctl_command ctl_commands[] = {
      "gfsctl cp /etc/app.conf /backup/", 0, 2, 2, NULL, copy_run},
     {"touch", "PATH", "set the time of change to now; make an empty file if there is none", NULL,
      "gfsctl touch /done", 0, 1, 1, NULL, names_touch},
+    {"snapshot", "FROM TO", "copy a file or a tree at once, sharing its data",
+     "TO must not exist. The copy can be written, as FROM can: what is then written is stored "
+     "anew, the rest stays shared.",
+     "gfsctl snapshot /films /films.monday", 0, 2, 2, NULL, integrity_snapshot},
     {"truncate", "SIZE PATH", "cut or extend a file to SIZE bytes",
      "SIZE may end in K, M, G or T. What is added reads as zeros.", "gfsctl truncate 0 /logs/a", 0,
      2, 2, names_check_size, names_truncate},
@@ -65,6 +87,17 @@ const struct ctl_command ctl_commands[] = {
     {"df", "", "show the cluster's space and health", NULL, "gfsctl df", 0, 0, 0, NULL, cluster_df},
     {"servers", "", "list the chunkservers", NULL, "gfsctl servers", 0, 0, 0, NULL,
      cluster_servers},
+    {"checksum", "PATH", "print the CRC-32C and the size of a file",
+     "From the checksums that the chunkservers keep of each block, after they have checked them; "
+     "the file's bytes are not moved.",
+     "gfsctl checksum /films/movie.mkv", 0, 1, 1, NULL, integrity_checksum},
+    {"scrub", "SERVER|PATH", "read and check every stored block now",
+     "Of all chunks of a chunkserver, or of all replicas of a file. A replica that is bad is "
+     "repaired from a good one. Exit status 1 when something bad was found. (Chunkservers do the "
+     "same by themselves, slowly: option scrub-rate.)",
+     "gfsctl scrub 10.0.0.2:7401\n"
+     "gfsctl scrub /films/movie.mkv",
+     0, 1, 1, integrity_check_scrub, integrity_scrub},
     {"tree", "PATH", "draw all below a directory", NULL, "gfsctl tree /films", 0, 1, 1, NULL,
      tree_tree},
 };

@@ -79,6 +79,12 @@ static const char *ctl_hint(enum gfs_err err)
     case GFS_ERR_SHORT:
     case GFS_ERR_IO:
         return "see gfsctl stat and gfsctl servers, and bring back a server that holds it";
+    case GFS_ERR_BAD_RECORD:
+        return "without --records its bytes are shown as they are";
+    case GFS_ERR_TOO_LARGE:
+        return "make it smaller";
+    case GFS_ERR_UNSETTLED:
+        return "it is being written; try again";
     case GFS_ERR_STALE_HANDLE:
         return "it was removed meanwhile; start over";
     case GFS_ERR_VERSION:

@@ -27,6 +27,10 @@ enum ctl_option {
     CTL_OPTION_RECURSIVE,
     CTL_OPTION_TREE, /* rm -r */
     CTL_OPTION_PARENTS,
+    CTL_OPTION_LINES,
+    CTL_OPTION_RECORDS,
+    CTL_OPTION_FOLLOW,
+    CTL_OPTION_LAST,
     CTL_OPTION_COUNT
 };
 
@@ -62,6 +66,7 @@ struct ctl {
     uint32_t options; /* mask of those given */
     uint32_t goal;    /* of --goal and setgoal; 0: not given */
     uint32_t chunk_size_bytes;
+    uint64_t last; /* of tail -n */
     bool out_is_terminal;
     bool err_is_terminal;
     struct gfs *fs; /* connected before the command runs */

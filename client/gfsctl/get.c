@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,46 +15,13 @@
 #include "interrupt.h"
 #include "out.h"
 #include "progress.h"
+#include "sink.h"
 
 #define GET_BUFFER_BYTES (8u << 20)
 
-struct get_sink {
-    int fd;
-    const char *name; /* for people */
-};
-
-/* Writes it all, or gives the errno; 0 is success. */
-static int get_write_all(int fd, const char *data, size_t len_bytes)
-{
-    while (len_bytes) {
-        ssize_t written = write(fd, data, len_bytes);
-        if (written < 0 && errno == EINTR && !interrupt_pending())
-            continue;
-        if (written < 0)
-            return errno;
-        data += written;
-        len_bytes -= (size_t)written;
-    }
-    return 0;
-}
-
-static enum ctl_exit get_fail_local(const struct ctl *ctl, const struct get_sink *sink, int error)
-{
-    if (interrupt_pending())
-        return CTL_FAILED;
-    if (error == EPIPE && sink->fd == STDOUT_FILENO) {
-        signal(SIGPIPE, SIG_DFL);
-        raise(SIGPIPE);
-    }
-    const char *hint = error == ENOSPC || error == EDQUOT || error == EFBIG
-                           ? "; the local disk is full: free space or choose another place"
-                           : "";
-    return ctl_fail(ctl, "%s: %s%s", sink->name, strerror(error), hint);
-}
-
 /* Copies an open file to the sink. */
-static enum ctl_exit get_copy(const struct ctl *ctl, struct gfs_file *file,
-                              const struct get_sink *sink, struct progress *progress)
+static enum ctl_exit get_copy(const struct ctl *ctl, struct gfs_file *file, const struct sink *sink,
+                              struct progress *progress)
 {
     char *buffer = ctl_alloc(GET_BUFFER_BYTES);
     enum ctl_exit result = CTL_OK;
@@ -70,10 +36,10 @@ static enum ctl_exit get_copy(const struct ctl *ctl, struct gfs_file *file,
         }
         if (len == 0)
             break;
-        int error = interrupt_pending() ? EINTR : get_write_all(sink->fd, buffer, len);
+        int error = interrupt_pending() ? EINTR : sink_write_all(sink->fd, buffer, len);
         if (error) {
             progress_end(progress, total, true);
-            result = get_fail_local(ctl, sink, error);
+            result = sink_fail(ctl, sink, error);
         }
         total += len;
         progress_update(progress, total);
@@ -85,8 +51,8 @@ static enum ctl_exit get_copy(const struct ctl *ctl, struct gfs_file *file,
 }
 
 /* Opens `path` and streams it. */
-static enum ctl_exit get_stream(const struct ctl *ctl, const char *path,
-                                const struct get_sink *sink, bool show_progress)
+static enum ctl_exit get_stream(const struct ctl *ctl, const char *path, const struct sink *sink,
+                                bool show_progress)
 {
     struct gfs_file *file;
     struct gfs_attr attr;
@@ -107,13 +73,26 @@ static enum ctl_exit get_stream(const struct ctl *ctl, const char *path,
     return result;
 }
 
+static enum ctl_exit get_records(const struct ctl *ctl, const char *path)
+{
+    struct gfs_file *file;
+    uint64_t offset = 0;
+    enum gfs_err err = gfs_open(ctl->fs, path, GFS_OPEN_READ, NULL, &file);
+    if (err != GFS_OK)
+        return ctl_fail_gfs(ctl, err, NULL);
+    enum ctl_exit result = sink_records(ctl, file, &offset);
+    gfs_abandon(file);
+    return result;
+}
+
 enum ctl_exit cat_run(struct ctl *ctl)
 {
-    struct get_sink sink = {STDOUT_FILENO, "standard output"};
     enum ctl_exit result = CTL_OK;
     interrupt_install();
     for (int i = 0; i < ctl->arg_count && result == CTL_OK; i++)
-        result = get_stream(ctl, ctl->args[i], &sink, false);
+        result = ctl_has(ctl, CTL_OPTION_RECORDS)
+                     ? get_records(ctl, ctl->args[i])
+                     : get_stream(ctl, ctl->args[i], &sink_stdout, false);
     return result;
 }
 
@@ -144,7 +123,7 @@ static enum ctl_exit get_to_file(struct ctl *ctl, const char *path, const char *
     enum ctl_exit result;
     if (asprintf(&temporary, "%s/.%.200s.gfsget.%d", dir, ctl_basename(local), (int)getpid()) < 0)
         temporary = NULL;
-    struct get_sink sink = {-1, local};
+    struct sink sink = {-1, local};
     if (temporary)
         sink.fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (sink.fd < 0) {
@@ -158,7 +137,7 @@ static enum ctl_exit get_to_file(struct ctl *ctl, const char *path, const char *
     if (result == CTL_OK) {
         int error = get_finish(sink.fd, temporary, local, dir);
         if (error)
-            result = get_fail_local(ctl, &sink, error);
+            result = sink_fail(ctl, &sink, error);
     }
     close(sink.fd);
     if (result != CTL_OK) {
@@ -176,10 +155,8 @@ enum ctl_exit get_run(struct ctl *ctl)
     const char *path = ctl->args[0];
     const char *local = ctl->args[1];
     interrupt_install();
-    if (!strcmp(local, "-")) {
-        struct get_sink sink = {STDOUT_FILENO, "standard output"};
-        return get_stream(ctl, path, &sink, true);
-    }
+    if (!strcmp(local, "-"))
+        return get_stream(ctl, path, &sink_stdout, true);
     struct stat st;
     size_t len = strlen(local);
     bool is_dir = !stat(local, &st) && S_ISDIR(st.st_mode);

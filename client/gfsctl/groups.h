@@ -20,6 +20,12 @@ enum ctl_exit names_check_goal(struct ctl *ctl);
 enum ctl_exit names_setgoal(struct ctl *ctl);
 enum ctl_exit tree_du(struct ctl *ctl);
 enum ctl_exit tree_tree(struct ctl *ctl);
+enum ctl_exit append_run(struct ctl *ctl);
+enum ctl_exit tail_run(struct ctl *ctl);
+enum ctl_exit integrity_snapshot(struct ctl *ctl);
+enum ctl_exit integrity_checksum(struct ctl *ctl);
+enum ctl_exit integrity_check_scrub(struct ctl *ctl);
+enum ctl_exit integrity_scrub(struct ctl *ctl);
 enum ctl_exit cluster_df(struct ctl *ctl);
 enum ctl_exit cluster_servers(struct ctl *ctl);
 
