@@ -211,10 +211,12 @@ FUZZ_FLAGS = BUILD=$(BUILD)/fuzz CC=clang SANITIZE=address,undefined,fuzzer-no-l
 FUZZ_SECONDS ?= 60
 CUTS ?= 20
 SEED ?= 1
+SEEDS ?= 10000
+SIM_ARGS ?=
 MINUTES ?= 3
 RUN_TESTS = $(PYTHON) tools/run_tests.py
 
-.PHONY: test test-unit test-e2e test-asan test-tsan fuzz powercut chaos
+.PHONY: test test-unit test-e2e test-asan test-tsan fuzz powercut chaos sim sim-run
 test: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	@$(submake) tests
 	@BUILD=$(BUILD) $(RUN_TESTS) --name test unit replay e2e
@@ -237,6 +239,12 @@ fuzz: $(BUILD)/.deps-build $(BUILD)/.deps-lint
 powercut: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	@$(submake) all
 	@BUILD=$(BUILD) $(PYTHON) tests/power/powercut.py --cuts $(CUTS)
+sim: $(BUILD)/.deps-build
+	@$(submake) $(BUILD)/tests/sim
+	@$(BUILD)/tests/sim --seed $(SEED) --verbose $(SIM_ARGS)
+sim-run: $(BUILD)/.deps-build
+	@$(submake) $(BUILD)/tests/sim
+	@$(BUILD)/tests/sim --seed $(SEED) --seeds $(SEEDS) --jobs $(JOBS) $(SIM_ARGS)
 chaos: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	@$(submake) all $(BUILD)/tests/check_history $(BUILD)/tests/chaos_client
 	@BUILD=$(BUILD) $(PYTHON) tests/chaos/chaos.py --seed $(SEED) --minutes $(MINUTES) \
@@ -290,6 +298,8 @@ help:
 	@echo "make test-asan     the same under AddressSanitizer and UBSan; test-tsan: ThreadSanitizer"
 	@echo "make fuzz          every fuzz target, FUZZ_SECONDS=60 in all"
 	@echo "make powercut      power cuts on loop-mounted XFS and ext4, CUTS=20 each (root)"
+	@echo "make sim           one seed of the simulator with its whole trace, SEED=1 SIM_ARGS=--help"
+	@echo "make sim-run       many: SEEDS=10000 from SEED=1 on; what fails is shown with its trace"
 	@echo "make chaos         faults without pause and a checker, SEED=1 MINUTES=3 (root)"
 	@echo "make lint          format, static analysis, floors, sizes; make format: clang-format"
 	@echo "make install       PREFIX=/usr/local DESTDIR= LIBDIR= UNITDIR="

@@ -1,9 +1,10 @@
 """Runs the tests of a build and ends in one line "N passed, N failed".
 
-    BUILD=build tools/run_tests.py --name test unit replay e2e
+    BUILD=build tools/run_tests.py --name test unit replay sim e2e
 
-Suites: unit (every cmocka program in BUILD/tests), replay (every fuzz target over its corpus), e2e
-(pytest in tests/e2e against the programs in BUILD/bin). A program that crashes or hangs counts as a
+Suites: unit (every cmocka program in BUILD/tests), replay (every fuzz target over its corpus), sim
+(SIM_SEEDS seeds of BUILD/tests/sim, 50 of them a test), e2e (pytest in tests/e2e against the
+programs in BUILD/bin). A program that crashes or hangs counts as a
 failure. With CI set, a skipped test counts as a failure too. The numbers also go to
 BUILD/results-NAME.json.
 """
@@ -29,6 +30,9 @@ E2E_TIMEOUT_S = 1200 if SANITIZE else 300
 E2E_WORKERS = (os.cpu_count() or 2) + 1  # tests wait more than they compute
 E2E_LONG = ("faults.py", "partitions.py", "hostile.py", "corruption.py", "namespace.py")
 PYTEST_NO_TESTS = 5
+SIM_SEEDS = int(os.environ.get("SIM_SEEDS", "500"))
+SIM_PART = 50
+SIM_TWICE = 10  # seeds that are run twice: the same seed gives the same run
 
 
 class Tally:
@@ -197,7 +201,25 @@ def suite_e2e(args):
     return tally
 
 
-SUITES = {"unit": suite_unit, "replay": suite_replay, "e2e": suite_e2e}
+def suite_sim(args):
+    tally = Tally()
+    program = os.path.join(BUILD, "tests", "sim")
+    parts = [(f"seeds {first} to {first + SIM_PART - 1}", first, SIM_PART, [])
+             for first in range(1, SIM_SEEDS + 1, SIM_PART)]
+    parts.append((f"the same run twice, seeds 1 to {SIM_TWICE}", 1, SIM_TWICE, ["--twice"]))
+    for name, first, count, more in parts:
+        code, out = run_program([program, "--seed", str(first), "--seeds", str(count), "--jobs",
+                                 str(os.cpu_count() or 2)] + more, environment())
+        print(f"-- sim: {name}: {(out.splitlines() or ['no output'])[-1]}", flush=True)
+        if code == 0:
+            tally.passed += 1
+            continue
+        tally.fail(f"sim: {name}: " + ("hung" if code is None else f"exit code {code}"))
+        print(out, flush=True)
+    return tally
+
+
+SUITES = {"unit": suite_unit, "replay": suite_replay, "sim": suite_sim, "e2e": suite_e2e}
 
 
 def main():

@@ -231,12 +231,13 @@ static void begin_fault(enum fault_kind kind)
 
 static void on_fault(void *arg)
 {
-    enum fault_kind kind = (enum fault_kind)draw(0, FAULT_KINDS - 1);
+    enum fault_kind kind;
 
     if (sim->now_us >= plan.end_us)
         return;
-    while (!plan.enabled[kind])
-        kind = (enum fault_kind)((kind + 1) % FAULT_KINDS);
+    do {
+        kind = (enum fault_kind)draw(0, FAULT_KINDS - 1);
+    } while (!plan.enabled[kind]);
     begin_fault(kind);
     sim_after(NULL, draw(1, 2 * plan.mean_us), "fault", on_fault, NULL);
 }

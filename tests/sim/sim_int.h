@@ -41,6 +41,8 @@ struct sim_node *sim_loop_node(const struct loop *loop);
 /* ---- sim_task.c ---- */
 void sim_task_drop_all(struct sim_node *node);
 void sim_task_dump(void);
+/* Where a thread that holds nothing may be preempted: now and then it is. */
+void sim_task_yield(void);
 
 /* ---- sim_net.c: pipes between two ends ---- */
 

@@ -482,6 +482,7 @@ void rpc_client_call(struct rpc_client *client, const char *addr, const struct r
         step_in(conn, wait_us + sim_below(SIM_STREAM_NET, 40));
     }
     sim_call_begin(peer->conn, args);
+    sim_task_yield();
 }
 
 void rpc_client_set_cluster(struct rpc_client *client, const uint8_t cluster_id[GFS_UUID_BYTES])

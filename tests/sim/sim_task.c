@@ -22,6 +22,8 @@
 #define TASK_STACK_BYTES (512u << 10)
 #define TASK_BEGIN_US    60u
 #define TASK_WAKE_US     30u
+#define TASK_YIELD_US    300u
+#define TASK_YIELD_1000  25u
 
 struct sim_task {
     struct sim_event wake; /* first */
@@ -31,6 +33,7 @@ struct sim_task {
     const void *waits_for; /* a mutex, a condition, or a task's own end */
     const char *why;
     uint64_t number;
+    uint32_t held; /* mutexes */
     ucontext_t context;
     char name[16];
     void (*fn)(void *arg);
@@ -176,6 +179,16 @@ void sim_sleep_us(uint64_t us)
     task_switch_out(NULL, "sleep");
 }
 
+void sim_task_yield(void)
+{
+    struct sim_task *task = tasks.running;
+
+    if (!task || task->held || !sim_chance(SIM_STREAM_NET, TASK_YIELD_1000))
+        return;
+    sim_schedule(&task->wake, task->node, sim_below(SIM_STREAM_NET, TASK_YIELD_US));
+    task_switch_out(NULL, "to run");
+}
+
 void clock_sleep_us(uint64_t us)
 {
     sim_sleep_us(us);
@@ -282,11 +295,12 @@ int __wrap_pthread_mutex_lock(pthread_mutex_t *mutex)
         task_switch_out(mutex, "mutex");
     }
     lock->owner = me();
+    if (tasks.running)
+        tasks.running->held++;
     return 0;
 }
 
-int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
-int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
+static void mutex_unlock(pthread_mutex_t *mutex, bool is_waiting)
 {
     struct sim_mutex *lock = (struct sim_mutex *)mutex;
 
@@ -294,6 +308,17 @@ int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
         sim_fail("a mutex is unlocked by a thread that does not hold it");
     lock->owner = 0;
     wake_waiters(mutex, false);
+    if (tasks.running) {
+        tasks.running->held--;
+        if (!is_waiting)
+            sim_task_yield();
+    }
+}
+
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex);
+int __wrap_pthread_mutex_unlock(pthread_mutex_t *mutex)
+{
+    mutex_unlock(mutex, false);
     return 0;
 }
 
@@ -315,7 +340,7 @@ int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
 {
     if (!tasks.running)
         sim_fail("a loop would wait for a condition");
-    __wrap_pthread_mutex_unlock(mutex);
+    mutex_unlock(mutex, true);
     task_switch_out(cond, "condition");
     return __wrap_pthread_mutex_lock(mutex);
 }
@@ -334,7 +359,7 @@ int __wrap_pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex,
     if (!task)
         sim_fail("a loop would wait for a condition");
     now_us = sim_local_us(task->node);
-    __wrap_pthread_mutex_unlock(mutex);
+    mutex_unlock(mutex, true);
     if (until_us > now_us) {
         sim_schedule(&task->wake, task->node,
                      sim_global_delay_us(task->node, until_us - now_us) + 1);
