@@ -164,7 +164,7 @@ $(BUILD)/tests/chaos_client: $(CHAOS_O) $(HISTORY_O)
 $(BUILD)/tests/check_history $(BUILD)/tests/chaos_client: $(LIBGFS_A)
 	@mkdir -p $(@D)
 	$(call say,LINK)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
 
 # The simulator: the real roles over a machine of its own, see tests/sim/sim.h. What it replaces is
 # left out; what the code asks of threads, clocks and the kernel is sent to it by the linker.
