@@ -281,6 +281,7 @@ void cs_append(struct chunkserver *cs, struct rpc_request *take_request)
     write->op.length_bytes = msg->length;
     write->op.producer = msg->producer;
     write->op.sequence = msg->sequence;
+    write->append = true;
     err = lease_find(&cs->append, msg->handle) ? write_find(write, &data) : GFS_ERR_NO_LEASE;
     if (err == GFS_OK)
         err = mutation_append(cs->mutations, &write->op, msg->secondaries, msg->n_secondaries,

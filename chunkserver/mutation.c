@@ -423,6 +423,21 @@ void mutation_break(struct mutation_core *core, uint64_t handle, uint32_t versio
     mutation_held_end(core, chunk, err);
 }
 
+bool mutation_leads(const struct mutation_core *core, uint64_t handle, uint32_t version,
+                    uint64_t now_ms)
+{
+    const struct mutation_chunk *chunk = mutation_chunk_find(core, handle);
+
+    return chunk && chunk->version == version && mutation_is_leased(core, handle, now_ms);
+}
+
+bool mutation_is_busy(const struct mutation_core *core, uint64_t handle)
+{
+    const struct mutation_chunk *chunk = mutation_chunk_find(core, handle);
+
+    return chunk && (chunk->in_flight > 0 || chunk->unsettled.count > 0);
+}
+
 bool mutation_is_leased(const struct mutation_core *core, uint64_t handle, uint64_t now_ms)
 {
     const struct mutation_chunk *chunk = mutation_chunk_find(core, handle);

@@ -137,6 +137,11 @@ void mutation_revoke(struct mutation_core *core, uint64_t handle, uint32_t versi
 /* Prolongs a lease that is still held. */
 void mutation_extend(struct mutation_core *core, uint64_t handle, uint64_t expires_ms);
 /* A lease is held that can be used. */
+/* The same, at this version. */
+bool mutation_leads(const struct mutation_core *core, uint64_t handle, uint32_t version,
+                    uint64_t now_ms);
+/* Mutations of it are under way. */
+bool mutation_is_busy(const struct mutation_core *core, uint64_t handle);
 bool mutation_is_leased(const struct mutation_core *core, uint64_t handle, uint64_t now_ms);
 /* Handles of held leases used at or after since_ms, up to max. */
 size_t mutation_leases_used(const struct mutation_core *core, uint64_t since_ms, uint64_t now_ms,
@@ -199,8 +204,8 @@ void mutation_settle(struct mutation_core *core, uint64_t handle, uint32_t versi
 /* At start: the last mutations of the chunk may not be on every replica. BUSY. */
 enum gfs_err mutation_doubt(struct mutation_core *core, uint64_t handle,
                             const struct mutation_have *have, uint64_t now_ms) GFS_MUST_CHECK;
-/* The replica is about to take over what another one has, under the version that it has now: nothing
- * of it is shown until that version, or a later one, is granted. BUSY, NO_MEMORY. */
+/* The replica is about to take over what another one has, under the version that it has now:
+ * nothing of it is shown until that version, or a later one, is granted. BUSY, NO_MEMORY. */
 enum gfs_err mutation_mixed(struct mutation_core *core, uint64_t handle,
                             const struct mutation_have *have, uint64_t now_ms) GFS_MUST_CHECK;
 /* False: what is there may still vanish, or is not everywhere yet. */

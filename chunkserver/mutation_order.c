@@ -189,7 +189,6 @@ enum gfs_err mutation_write(struct mutation_core *core, struct mutation_op *op,
     if (op->offset_bytes > chunk->chunk_size_bytes ||
         op->length_bytes > chunk->chunk_size_bytes - op->offset_bytes)
         return GFS_ERR_INVAL;
-    op->producer = op->sequence = 0;
     op->seal = false;
     return primary_begin(core, chunk, op, now_ms);
 }

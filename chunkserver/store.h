@@ -105,6 +105,7 @@ struct store_mutation {
     uint64_t
         producer; /* WRITE: of an append, 0: none. Kept in the chunk's append window with the */
     uint64_t sequence; /* data, in one commit; of a producer the last GFS_APPEND_WINDOW are kept */
+    bool once;         /* WRITE with a producer: no append, only to be known in a retry */
     uint64_t source;   /* COPY: the handle it is made of */
     const struct store_append *window; /* REPAIR, which then may have no pieces, and ADOPT */
     size_t window_count;

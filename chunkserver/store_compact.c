@@ -282,7 +282,9 @@ static bool is_known_append(struct store *store, const struct store_record *reco
     const struct store_index_append append = {.handle = record->handle,
                                               .producer = record->source,
                                               .sequence = record->sequence};
-    return store_record_is_append(record) && store_index_has_append(store->index, &append);
+    /* A write's retry comes within minutes: not worth keeping. */
+    return store_record_is_append(record) && !(record->flags & STORE_RECORD_ONCE) &&
+           store_index_has_append(store->index, &append);
 }
 
 static enum gfs_err meta_each(struct store_compact *compact, const struct store_record *record)

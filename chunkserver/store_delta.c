@@ -125,7 +125,7 @@ enum gfs_err store_delta_state(struct store_delta *delta, const struct store_rec
         chunk->entry.flags |= STORE_ENTRY_CORRUPT;
     if (record->flags & STORE_RECORD_WHOLE)
         chunk->entry.flags &= ~(uint32_t)STORE_ENTRY_CORRUPT;
-    if (store_record_is_append(record))
+    if (store_record_is_append(record) && !(record->flags & STORE_RECORD_ONCE))
         chunk->entry.flags |= STORE_ENTRY_APPENDED;
     return store_delta_copy_flags(delta, chunk, record);
 }

@@ -31,6 +31,7 @@ enum {
     STORE_RECORD_MOVED = 1,   /* a rewrite of bytes already in the chunk */
     STORE_RECORD_CORRUPT = 2, /* state: the chunk has lost something */
     STORE_RECORD_WHOLE = 8,   /* state: what was lost has been repaired */
+    STORE_RECORD_ONCE = 16,   /* WRITE: not an append, but its retry is to be known */
     STORE_RECORD_CARRIED = 4, /* stands for a record at as_of whose database was destroyed */
 };
 

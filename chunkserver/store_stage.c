@@ -96,6 +96,8 @@ static enum gfs_err stage_write(struct store *store, struct store_item *item)
         if (i == 0) {
             record.source = mutation->producer;
             record.sequence = mutation->sequence;
+            if (mutation->once)
+                record.flags |= STORE_RECORD_ONCE;
         }
         err = stage_record(store, &record, piece->data);
         if (err != GFS_OK)

@@ -209,7 +209,7 @@ enum gfs_err store_window(struct store *store, uint64_t handle, struct store_app
     struct window_list list = {0};
     struct store_chunk chunk;
     enum gfs_err err = store_chunk_get(store, handle, &chunk);
-    if (err == GFS_OK && chunk.appended) {
+    if (err == GFS_OK) {
         pthread_rwlock_rdlock(&store->publish);
         err = store_index_each_append(store->index, handle, list_add, &list);
         pthread_rwlock_unlock(&store->publish);

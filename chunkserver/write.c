@@ -84,7 +84,8 @@ static void write_local(struct chunkserver *cs, struct write_op *write)
     local->length_bytes = write->op.length_bytes;
     local->producer = write->op.seal ? 0 : write->op.producer;
     local->sequence = write->op.seal ? 0 : write->op.sequence;
-    if (write->op.primary && write->op.producer && !write->op.seal)
+    local->once = !write->append;
+    if (write->op.primary && write->append && !write->op.seal)
         err = write_cut(write);
     if (write->op.seal) {
         local->length_bytes = write->op.offset_bytes + write->op.length_bytes;
@@ -133,6 +134,7 @@ static void order_fill(const struct write_op *write, Gfs__ApplyRequest *msg)
         return;
     msg->producer = op->producer;
     msg->sequence = op->sequence;
+    msg->append = write->append;
     msg->data_id.data = (uint8_t *)write->data_id;
     msg->data_id.len = sizeof write->data_id;
     if (!write->request->payload)
@@ -338,10 +340,9 @@ static enum gfs_err write_check_cut(const struct write_op *write)
     return pushbuf_data_fits(write->data, write->op.offset_bytes) ? GFS_OK : GFS_ERR_INVAL;
 }
 
-void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
+static void write_go(struct chunkserver *cs, struct write_op *write)
 {
-    const Gfs__WriteRequest *msg = (const Gfs__WriteRequest *)take_request->msg;
-    struct write_op *write = write_make(cs, take_request);
+    const Gfs__WriteRequest *msg = (const Gfs__WriteRequest *)write->request->msg;
     const struct write_data data = {.id = msg->data_id,
                                     .length_bytes = msg->length,
                                     .first_block_bytes = msg->first_block_bytes,
@@ -350,12 +351,6 @@ void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
                                     .hops_left = msg->n_secondaries};
     enum gfs_err err = GFS_ERR_INVAL;
 
-    if (!write)
-        return;
-    write->op.handle = msg->handle;
-    write->op.version = msg->version;
-    write->op.offset_bytes = msg->offset;
-    write->op.length_bytes = msg->length;
     if (msg->length <= GFS_MUTATION_MAX_BYTES)
         err = write_find(write, &data);
     if (err == GFS_OK)
@@ -368,6 +363,78 @@ void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
         return;
     }
     cs_mutations_drain(cs);
+}
+
+/* What the storage thread found: the first try was done, or it never will be. */
+static void retry_known(struct loop_task *task)
+{
+    struct write_op *write =
+        (struct write_op *)((char *)task - offsetof(struct write_op, local_task));
+    struct chunkserver *cs = write->cs;
+    const Gfs__WriteRequest *msg = (const Gfs__WriteRequest *)write->request->msg;
+
+    if (write->local_err != GFS_OK) {
+        write_refuse(write, write->local_err, NULL);
+    } else if (!write->known) {
+        write_go(cs, write);
+    } else if (!mutation_leads(cs->mutations, msg->handle, msg->version, loop_now_ms())) {
+        write_refuse(write, GFS_ERR_NO_LEASE, NULL);
+    } else {
+        Gfs__WriteReply reply = GFS__WRITE_REPLY__INIT;
+
+        cs_reply(cs, write->request, &reply.base, NULL);
+        write_free(write);
+    }
+}
+
+/* Storage thread. */
+static void retry_look(struct storepool_job *job)
+{
+    struct write_op *write = (struct write_op *)((char *)job - offsetof(struct write_op, job));
+    const Gfs__WriteRequest *msg = (const Gfs__WriteRequest *)write->request->msg;
+    struct store_append *entries = NULL;
+    size_t count = 0;
+
+    write->local_err = store_window(write->cs->store, msg->handle, &entries, &count);
+    if (write->local_err == GFS_ERR_NO_CHUNK)
+        write->local_err = GFS_OK;
+    for (size_t i = 0; i < count; i++)
+        write->known |=
+            entries[i].producer == msg->producer && entries[i].sequence == msg->sequence;
+    free(entries);
+    write->local_task.fn = retry_known;
+    loop_post(write->cs->control.loop, &write->local_task);
+}
+
+void cs_write(struct chunkserver *cs, struct rpc_request *take_request)
+{
+    const Gfs__WriteRequest *msg = (const Gfs__WriteRequest *)take_request->msg;
+    struct write_op *write = write_make(cs, take_request);
+    enum gfs_err err = GFS_OK;
+
+    if (!write)
+        return;
+    write->op.handle = msg->handle;
+    write->op.version = msg->version;
+    write->op.offset_bytes = msg->offset;
+    write->op.length_bytes = msg->length;
+    write->op.producer = msg->producer;
+    write->op.sequence = msg->sequence;
+    if (!msg->retry || msg->producer == 0) {
+        write_go(cs, write);
+        return;
+    }
+    /* Its first try may be among those under way. */
+    if (!mutation_leads(cs->mutations, msg->handle, msg->version, loop_now_ms()))
+        err = GFS_ERR_NO_LEASE;
+    else if (mutation_is_busy(cs->mutations, msg->handle))
+        err = GFS_ERR_BUSY;
+    write->job.fn = retry_look;
+    write->job.key = msg->handle;
+    if (err == GFS_OK)
+        err = storepool_submit(cs->pool, &write->job);
+    if (err != GFS_OK)
+        write_refuse(write, err, NULL);
 }
 
 /* A seal brings no data; an append's is cut here, as the primary did. */
@@ -385,7 +452,7 @@ static enum gfs_err apply_data(struct write_op *write, const Gfs__ApplyRequest *
     err = write_find(write, &data);
     if (err != GFS_OK)
         return err;
-    return msg->producer ? write_cut(write) : write_check_cut(write);
+    return msg->append ? write_cut(write) : write_check_cut(write);
 }
 
 void cs_apply(struct chunkserver *cs, struct rpc_request *take_request)
@@ -405,6 +472,7 @@ void cs_apply(struct chunkserver *cs, struct rpc_request *take_request)
     write->op.producer = msg->producer;
     write->op.sequence = msg->sequence;
     write->op.seal = msg->seal;
+    write->append = msg->append;
     write_have(cs, msg->handle, &have);
     err = apply_data(write, msg);
     if (err == GFS_OK)

@@ -23,6 +23,11 @@ struct write_op {
     uint8_t data_id[PUSHBUF_ID_BYTES];
     struct store_piece *pieces; /* of an append: cut at the chunk's blocks; NULL: as pushed */
     size_t piece_count;
+    bool append; /* the core chose the offset */
+
+    /* A retry: looked up in the store's window. */
+    struct storepool_job job;
+    bool known;
 
     struct store_mutation local;
     enum gfs_err local_err;

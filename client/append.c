@@ -21,12 +21,8 @@
 
 void append_init(struct append *append, struct gfs *fs)
 {
-    uint64_t mix = fs_reserve_ids(fs, 1) * 0x9e3779b97f4a7c15u;
     pthread_mutex_init(&append->lock, NULL);
-    memcpy(&append->producer, fs->client_id, sizeof(append->producer));
-    append->producer ^= mix ^ mix >> 29;
-    if (append->producer == 0)
-        append->producer = 1;
+    append->producer = fs_producer(fs);
 }
 
 void append_release(struct append *append)

@@ -34,6 +34,15 @@ void fs_make_id(struct gfs *fs, uint8_t ret_id[FS_ID_BYTES])
     fs_id(fs, fs_reserve_ids(fs, 1), ret_id);
 }
 
+uint64_t fs_producer(struct gfs *fs)
+{
+    uint64_t mix = fs_reserve_ids(fs, 1) * 0x9e3779b97f4a7c15u;
+    uint64_t producer;
+    memcpy(&producer, fs->client_id, sizeof(producer));
+    producer ^= mix ^ mix >> 29;
+    return producer != 0 ? producer : 1;
+}
+
 uint32_t fs_random(struct gfs *fs)
 {
     uint64_t x = __atomic_add_fetch(&fs->chance, 0x9e3779b97f4a7c15u, __ATOMIC_RELAXED);

@@ -42,6 +42,8 @@ struct gfs {
 uint64_t fs_reserve_ids(struct gfs *fs, uint64_t count);
 void fs_id(const struct gfs *fs, uint64_t number, uint8_t ret_id[FS_ID_BYTES]);
 void fs_make_id(struct gfs *fs, uint8_t ret_id[FS_ID_BYTES]); /* reserves one */
+/* Names one source of appends or writes, for ever; never 0. */
+uint64_t fs_producer(struct gfs *fs);
 /* For jitter and for choosing among equals. */
 uint32_t fs_random(struct gfs *fs);
 /* Whether "ip:port" is on this machine. */

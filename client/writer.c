@@ -181,6 +181,7 @@ enum gfs_err writer_new(struct gfs *fs, const char *path, uint64_t inode, uint32
     writer->inode = inode;
     writer->chunk_size_bytes = chunk_size_bytes;
     writer->anonymous = anonymous;
+    writer->producer = fs_producer(fs);
     writer->refs = 1;
     pthread_mutex_init(&writer->user_lock, NULL);
     pthread_mutex_init(&writer->lock, NULL);

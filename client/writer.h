@@ -33,6 +33,8 @@ struct writer_mutation {
     /* under the writer's lock */
     int refs;                /* the window's or the filling user's, and one a call in flight */
     uint8_t id[FS_ID_BYTES]; /* of the bytes pushed by the current attempt */
+    uint64_t sequence;       /* the writer's number for it, over all attempts */
+    bool sent;               /* a WRITE of it was sent: another is a retry */
 };
 
 struct writer {
@@ -41,7 +43,8 @@ struct writer {
     char *path; /* for error texts */
     uint64_t inode;
     uint32_t chunk_size_bytes;
-    bool anonymous; /* the master forgets the file unless it hears of it */
+    bool anonymous;    /* the master forgets the file unless it hears of it */
+    uint64_t producer; /* with a mutation's sequence: a retry is known by it */
 
     /* user threads, under user_lock */
     pthread_mutex_t user_lock;
@@ -54,6 +57,7 @@ struct writer {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct write_window window;
+    uint64_t sequence; /* the last one given */
     int refs;
     bool abandoned;
     bool task_posted;

@@ -277,6 +277,12 @@ void writer_send_write(struct writer *writer, struct writer_mutation *mutation)
     msg.data_id = (ProtobufCBinaryData){.len = FS_ID_BYTES, .data = mutation->id};
     msg.secondaries = secondaries;
     msg.n_secondaries = chunk->lease.replica_count - 1;
+    if (mutation->sequence == 0)
+        mutation->sequence = ++writer->sequence;
+    msg.producer = writer->producer;
+    msg.sequence = mutation->sequence;
+    msg.retry = mutation->sent;
+    mutation->sent = true;
     struct rpc_piece piece = {.data = mutation->data->data, .len_bytes = msg.length};
     struct rpc_payload payload = {.pieces = &piece, .piece_count = 1, .release = push_release};
     struct rpc_call_args args = {
