@@ -172,15 +172,16 @@ SIM_SRC   := $(wildcard tests/sim/sim_*.c tests/sim/work_*.c \
              $(filter-out tests/sim/check_history.c,$(wildcard tests/sim/check_*.c)))
 SIM_O     := $(call obj,$(SIM_SRC)) $(HISTORY_O)
 SIM_OUT   := $(filter-out common/rpc_table.c,$(wildcard common/rpc_*.c)) common/loop.c common/kv.c \
-             common/clock.c master/epoch.c $(wildcard chunkserver/store.c chunkserver/store_*.c) \
-             $(if $(wildcard tests/sim/sim_journal.c),master/journal.c) \
-             $(if $(wildcard tests/sim/sim_pool.c),chunkserver/storepool.c)
+             common/clock.c master/epoch.c
 SIM_UNDER := $(filter-out $(call obj,$(SIM_OUT)),$(COMMON_O) $(MASTER_O) $(CS_O) $(CLIENT_O))
 SIM_WRAP  := pthread_create pthread_join pthread_setname_np pthread_mutex_init \
              pthread_mutex_destroy pthread_mutex_lock pthread_mutex_unlock pthread_cond_init \
              pthread_cond_destroy pthread_cond_wait pthread_cond_timedwait pthread_cond_signal \
-             pthread_cond_broadcast nanosleep clock_gettime time RAND_bytes log_event getifaddrs \
-             freeifaddrs addr_resolve daemon_dir_stamp
+             pthread_cond_broadcast pthread_rwlock_init pthread_rwlock_destroy \
+             pthread_rwlock_rdlock pthread_rwlock_wrlock pthread_rwlock_unlock nanosleep \
+             clock_gettime time RAND_bytes log_event getifaddrs freeifaddrs addr_resolve \
+             daemon_dir_stamp setpriority open close read write fsync unlink access rename mkdir \
+             opendir readdir closedir dirfd fstatat statvfs
 $(BUILD)/tests/sim: $(SIM_O) $(SIM_UNDER) $(PROTO_O)
 	@mkdir -p $(@D)
 	$(call say,LINK)

@@ -302,6 +302,7 @@ static enum gfs_err open_store(struct chunkserver *cs, char *ret_detail)
         .data_db_max_bytes = options->data_db_max_bytes,
         .write_buffer_bytes = options->write_buffer,
         .free_min_bytes = options->free_min,
+        .replay_max_bytes = options->replay_max,
         .sync = !options->debug_no_sync,
     };
     char path[sizeof cs->dir->path + 8];

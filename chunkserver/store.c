@@ -233,6 +233,7 @@ static struct store *store_new(const char *path, const struct store_options *opt
     o->batch_bytes = o->batch_bytes != 0 ? o->batch_bytes : 1u << 20;
     o->data_db_max_bytes = o->data_db_max_bytes != 0 ? o->data_db_max_bytes : 4ull << 30;
     o->write_buffer_bytes = o->write_buffer_bytes != 0 ? o->write_buffer_bytes : 64u << 20;
+    o->replay_max_bytes = o->replay_max_bytes != 0 ? o->replay_max_bytes : 256u << 20;
     o->unsettled_ms = o->unsettled_ms != 0 ? o->unsettled_ms : 10000;
     o->free_min_bytes = o->free_min_bytes != 0 ? o->free_min_bytes : 1ull << 30;
 

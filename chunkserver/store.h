@@ -32,7 +32,10 @@ struct store_options {
     uint64_t write_buffer_bytes; /* LevelDB's, of a data database. 0: 64 MiB */
     uint64_t free_min_bytes;     /* below this much free space the store is read-only. 0: 1 GiB */
     uint64_t unsettled_ms;       /* see store_chunk. 0: 10 s */
-    bool sync;                   /* false only in the power-cut rig, to show what is lost */
+    /* The watermark moves after so much: replay at the next open is bounded by it, and so are the
+     * data logs' gaps to be explained. 0: 256 MiB */
+    uint64_t replay_max_bytes;
+    bool sync; /* false only in the power-cut rig, to show what is lost */
 };
 
 struct store_chunk {

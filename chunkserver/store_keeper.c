@@ -10,8 +10,6 @@
 
 #define STORE_KEEPER_PERIOD_MS 1000
 #define STORE_KEEPER_NICE      10
-/* Replay at the next open is bounded by this, and so are the data logs' gaps to be explained. */
-#define STORE_WATERMARK_STEP_BYTES (256ull << 20)
 
 enum gfs_err store_space_refresh(struct store *store)
 {
@@ -111,7 +109,7 @@ void *store_keeper_main(void *arg)
         if (err == GFS_OK)
             err = settled_note(store);
         if (err == GFS_OK &&
-            store->bytes_logged - store->watermark_bytes >= STORE_WATERMARK_STEP_BYTES)
+            store->bytes_logged - store->watermark_bytes >= store->opts.replay_max_bytes)
             err = store_watermark_advance(store);
         if (err != GFS_OK)
             store_fail_index(store, err);

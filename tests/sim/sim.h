@@ -1,9 +1,9 @@
 /*
  * sim: a whole cluster in one process, one thread and virtual time. DESIGN §8.
  *
- *   client/  master/  chunkserver/       the real code, blocking API and all, linked as it is
- *   ---------------------------------    loop.h rpc.h store.h kv.h, threads, clocks: replaced below
- *   sim_loop  sim_rpc  sim_task  sim_wrap        sim_store  sim_kv ... (sim_disk.h)
+ *   client/  master/  chunkserver/       the real code, blocking API, store and all, as it is
+ *   ---------------------------------    loop.h rpc.h kv.h, threads, clocks, files: replaced below
+ *   sim_loop  sim_rpc  sim_task  sim_wrap        sim_kv  sim_files  (sim_disk.h)
  *   ---------------------------------
  *   sim_world: one queue of events ordered by (time, number); every choice comes from the seed
  *

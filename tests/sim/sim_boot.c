@@ -55,6 +55,7 @@ struct boot_args {
 static struct {
     struct boot_args master, server;
     uint32_t lease_ms, margin_ms;
+    uint64_t data_db_max_bytes; /* less than the option allows: databases are to come and go */
     uint32_t failures;
 } boot;
 
@@ -148,6 +149,8 @@ static void draw_server_options(void)
     args_number(args, "report_interval_ms", draw(300, 3000));
     args_number(args, "push_ttl_s", draw(2, 20));
     args_number(args, "free_min", 1u << 20);
+    args_number(args, "replay_max", 1u << draw(16, 22));
+    boot.data_db_max_bytes = 1u << draw(19, 23);
 }
 
 /* ---- the cluster ----------------------------------------------------------------------------- */
@@ -443,6 +446,7 @@ static enum gfs_err boot_server(struct sim_boot *self)
 
     self->cs_options.listen = self->node->addr;
     self->cs_options.rack = self->node->rack;
+    self->cs_options.data_db_max_bytes = boot.data_db_max_bytes;
     self->dir.lock_fd = -1;
     snprintf(self->dir.path, sizeof(self->dir.path), "/%s", self->node->name);
     if (uuid_is_zero(self->node->server_id))

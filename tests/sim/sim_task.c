@@ -390,3 +390,87 @@ int __wrap_nanosleep(const struct timespec *pause, struct timespec *left)
     sim_sleep_us((uint64_t)pause->tv_sec * SIM_S + (uint64_t)pause->tv_nsec / 1000);
     return 0;
 }
+
+/* ---- read-write locks: writers first, as the store asks for ---------------------------------- */
+
+struct sim_rwlock {
+    uint32_t readers;
+    uint32_t writers_waiting;
+    bool written;
+};
+
+int __wrap_pthread_rwlock_init(pthread_rwlock_t *lock, const pthread_rwlockattr_t *attr);
+int __wrap_pthread_rwlock_init(pthread_rwlock_t *lock, const pthread_rwlockattr_t *attr)
+{
+    memset(lock, 0, sizeof(*lock));
+    return 0;
+}
+
+int __wrap_pthread_rwlock_destroy(pthread_rwlock_t *lock);
+int __wrap_pthread_rwlock_destroy(pthread_rwlock_t *lock)
+{
+    const struct sim_rwlock *own = (struct sim_rwlock *)lock;
+
+    if (own->readers || own->written)
+        sim_fail("a read-write lock is destroyed while it is locked");
+    return 0;
+}
+
+static void rwlock_wait(pthread_rwlock_t *lock)
+{
+    if (!tasks.running)
+        sim_fail("a loop would block on a read-write lock");
+    task_switch_out(lock, "read-write lock");
+}
+
+static void rwlock_taken(void)
+{
+    if (tasks.running)
+        tasks.running->held++;
+}
+
+int __wrap_pthread_rwlock_rdlock(pthread_rwlock_t *lock);
+int __wrap_pthread_rwlock_rdlock(pthread_rwlock_t *lock)
+{
+    struct sim_rwlock *own = (struct sim_rwlock *)lock;
+
+    while (own->written || own->writers_waiting)
+        rwlock_wait(lock);
+    own->readers++;
+    rwlock_taken();
+    return 0;
+}
+
+int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *lock);
+int __wrap_pthread_rwlock_wrlock(pthread_rwlock_t *lock)
+{
+    struct sim_rwlock *own = (struct sim_rwlock *)lock;
+
+    while (own->written || own->readers) {
+        own->writers_waiting++;
+        rwlock_wait(lock);
+        own->writers_waiting--;
+    }
+    own->written = true;
+    rwlock_taken();
+    return 0;
+}
+
+int __wrap_pthread_rwlock_unlock(pthread_rwlock_t *lock);
+int __wrap_pthread_rwlock_unlock(pthread_rwlock_t *lock)
+{
+    struct sim_rwlock *own = (struct sim_rwlock *)lock;
+
+    if (own->written)
+        own->written = false;
+    else if (own->readers)
+        own->readers--;
+    else
+        sim_fail("a read-write lock is unlocked that nobody holds");
+    wake_waiters(lock, true);
+    if (tasks.running) {
+        tasks.running->held--;
+        sim_task_yield();
+    }
+    return 0;
+}
