@@ -1,6 +1,7 @@
 /*
- * sim_disk: a node's disk: LevelDB databases (sim_kv.c) and the few files and directories around
- * them (sim_files.c). It survives the node's process, and what was synced survives a power cut.
+ * sim_disk: a node's disk: LevelDB databases (sim_kv.c over sim_db.c) and the few files and
+ * directories around them (sim_files.c). It survives the node's process, and what was synced
+ * survives a power cut.
  *
  *   database: an ordered map of keys, each with its versions, newest first
  *             version.number = the write that made it; a reader sees those up to its own number
@@ -91,7 +92,7 @@ void sim_disk_heal(struct sim_disk *disk);
 /* How many times anything stored was damaged: then a replica may say so. */
 uint32_t sim_disk_damages(const struct sim_disk *disk);
 
-/* ---- between sim_disk.c, sim_kv.c and sim_files.c ---- */
+/* ---- between sim_kv.c, sim_files.c and sim_disk.c ---- */
 /* The disk of the node that runs; without one the path names the node ("/s1/..."). */
 struct sim_disk *sim_disk_of_path(const char *path);
 struct sim_db *sim_db_find(struct sim_disk *disk, const char *path);
@@ -103,9 +104,27 @@ bool sim_db_holds_data(const struct sim_db *db);
 void sim_disk_wait(struct sim_disk *disk, uint64_t least_us, uint64_t most_us);
 bool sim_disk_is_full(const struct sim_disk *disk, uint64_t more_bytes);
 uint64_t sim_disk_free_bytes(const struct sim_disk *disk);
+
+/* ---- sim_db.c: the map of a database ---- */
+void *sim_copy(const void *bytes, size_t len_bytes);
+int sim_key_order(const struct sim_key *key, const void *bytes, size_t len_bytes);
+/* The last key below bytes; the head if there is none. ret_before, of each level, may be NULL. */
+struct sim_key *sim_key_before(struct sim_db *db, const void *bytes, size_t len_bytes,
+                               struct sim_key **ret_before);
+/* What a reader of that number sees; NULL: nothing. */
+const struct sim_version *sim_version_at(const struct sim_key *key, uint64_t number);
+/* An entry of the write last_number; value NULL: deleted. */
+void sim_db_apply(struct sim_disk *disk, struct sim_db *db, const void *key, size_t key_bytes,
+                  const void *value, size_t value_bytes);
+/* The write last_number is in the log, and not durable. */
+void sim_db_written(struct sim_db *db);
+void sim_db_maybe_retire(struct sim_db *db);
+/* Writes up to number are durable; log UINT64_MAX: of every log. */
+void sim_db_make_durable(struct sim_db *db, uint64_t number, uint64_t log);
 /* Undoes the writes that a power cut loses. */
 void sim_db_lose(struct sim_db *db);
 /* A value of a record gets another byte; false: nothing is stored. */
 bool sim_db_flip(struct sim_db *db);
+void sim_db_drop_record(struct sim_db *db);
 
 #endif

@@ -15,7 +15,6 @@
 #define KV_OPEN_MAX_US   5000u
 #define KV_READ_MAX_US   60u
 #define KV_READ_1000     60u /* reads that go to the disk */
-#define KV_RETIRE_1000   20u /* writes after which a new log is begun */
 
 struct kv {
     struct sim_db *db;
@@ -45,190 +44,7 @@ struct kv_iter {
     const struct sim_version *version;
 };
 
-static void *copy_bytes(const void *bytes, size_t len)
-{
-    uint8_t *copy = malloc(len + 1);
-
-    assert(copy);
-    if (len)
-        memcpy(copy, bytes, len);
-    return copy;
-}
-
-/* ---- the map --------------------------------------------------------------------------------- */
-
-static int key_order(const struct sim_key *key, const void *bytes, size_t len)
-{
-    size_t both = key->len_bytes < len ? key->len_bytes : len;
-    int order = both ? memcmp(key->bytes, bytes, both) : 0;
-
-    return order ? order : key->len_bytes < len ? -1 : key->len_bytes > len;
-}
-
-/* The last key below bytes; the head if there is none. ret_before, of each level, may be NULL. */
-static struct sim_key *key_before(struct sim_db *db, const void *bytes, size_t len,
-                                  struct sim_key **ret_before)
-{
-    struct sim_key *at = &db->head;
-
-    for (uint32_t level = SIM_KEY_LEVELS; level-- > 0;) {
-        while (at->next[level] && key_order(at->next[level], bytes, len) < 0)
-            at = at->next[level];
-        if (ret_before)
-            ret_before[level] = at;
-    }
-    return at;
-}
-
-static struct sim_key *key_get(struct sim_db *db, const void *bytes, size_t len)
-{
-    struct sim_key *before[SIM_KEY_LEVELS];
-    struct sim_key *key = key_before(db, bytes, len, before)->next[0];
-    uint64_t height = ++db->key_count * 0x9e3779b97f4a7c15u;
-
-    if (key && key_order(key, bytes, len) == 0)
-        return key;
-    key = calloc(1, sizeof(*key));
-    assert(key);
-    key->bytes = copy_bytes(bytes, len);
-    key->len_bytes = len;
-    key->levels = 1;
-    for (height >>= 20; key->levels < SIM_KEY_LEVELS && (height & 3) == 0; height >>= 2)
-        key->levels++;
-    for (uint32_t level = 0; level < key->levels; level++) {
-        key->next[level] = before[level]->next[level];
-        before[level]->next[level] = key;
-    }
-    return key;
-}
-
-static const struct sim_version *version_at(const struct sim_key *key, uint64_t number)
-{
-    const struct sim_version *version = key->newest;
-
-    while (version && version->number > number)
-        version = version->older;
-    return version && version->bytes ? version : NULL;
-}
-
-static void apply(struct sim_disk *disk, struct sim_db *db, uint64_t number,
-                  const struct kv_entry *entry)
-{
-    struct sim_key *key = key_get(db, entry->key, entry->key_bytes);
-    struct sim_version *version = key->newest;
-
-    if (!version || version->number != number) {
-        version = calloc(1, sizeof(*version));
-        assert(version);
-        version->older = key->newest;
-        version->number = number;
-        key->newest = version;
-    }
-    version->bytes = entry->value ? copy_bytes(entry->value, entry->value_bytes) : NULL;
-    version->len_bytes = entry->value_bytes;
-    db->used_bytes += entry->value_bytes;
-    disk->used_bytes += entry->value_bytes;
-}
-
-/* ---- durability ------------------------------------------------------------------------------ */
-
-static void pending_add(struct sim_db *db, uint64_t number)
-{
-    if (db->pending_count == db->pending_capacity) {
-        db->pending_capacity = db->pending_capacity ? 2 * db->pending_capacity : 64;
-        db->pending = realloc(db->pending, db->pending_capacity * sizeof(*db->pending));
-        assert(db->pending);
-    }
-    db->pending[db->pending_count++] = (struct sim_pending){number, db->log};
-}
-
-/* Up to number; log UINT64_MAX: of every one. */
-static void pending_durable(struct sim_db *db, uint64_t number, uint64_t log)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < db->pending_count; i++)
-        if (db->pending[i].number > number || (log != UINT64_MAX && db->pending[i].log != log))
-            db->pending[kept++] = db->pending[i];
-    db->pending_count = kept;
-}
-
-static bool is_among(const uint64_t *numbers, size_t count, uint64_t number)
-{
-    for (size_t i = 0; i < count; i++)
-        if (numbers[i] == number)
-            return true;
-    return false;
-}
-
-static void versions_drop(struct sim_db *db, const uint64_t *numbers, size_t count)
-{
-    for (struct sim_key *key = db->head.next[0]; key; key = key->next[0]) {
-        struct sim_version **at = &key->newest;
-
-        while (*at) {
-            if (is_among(numbers, count, (*at)->number))
-                *at = (*at)->older;
-            else
-                at = &(*at)->older;
-        }
-    }
-}
-
-void sim_db_lose(struct sim_db *db)
-{
-    uint64_t *lost = calloc(db->pending_count + 1, sizeof(*lost));
-    size_t lost_count = 0;
-
-    assert(lost);
-    for (size_t i = 0; i < db->pending_count;) {
-        size_t end = i, keep;
-
-        while (end < db->pending_count && db->pending[end].log == db->pending[i].log)
-            end++;
-        keep = sim_chance(SIM_STREAM_DISK, 300) ? 0 : sim_below(SIM_STREAM_DISK, end - i + 1);
-        for (size_t j = i + keep; j < end; j++)
-            lost[lost_count++] = db->pending[j].number;
-        i = end;
-    }
-    if (lost_count) {
-        sim_trace("%s loses %zu of %zu unsynced writes", db->path, lost_count, db->pending_count);
-        versions_drop(db, lost, lost_count);
-    }
-    db->pending_count = 0;
-    free(lost);
-}
-
-bool sim_db_flip(struct sim_db *db)
-{
-    struct sim_version *found = NULL;
-    uint64_t count = 0;
-
-    for (struct sim_key *key = db->head.next[0]; key; key = key->next[0])
-        if (key->newest && key->newest->bytes && key->newest->len_bytes > 0 &&
-            sim_below(SIM_STREAM_DISK, ++count) == 0)
-            found = key->newest;
-    if (!found)
-        return false;
-    /* Whoever has it pinned keeps what was read. */
-    found->bytes = copy_bytes(found->bytes, found->len_bytes);
-    found->bytes[sim_below(SIM_STREAM_DISK, found->len_bytes)] ^= 0x10;
-    return true;
-}
-
 /* ---- open and close -------------------------------------------------------------------------- */
-
-static void drop_a_record(struct sim_db *db)
-{
-    struct sim_key *found = NULL;
-    uint64_t count = 0;
-
-    for (struct sim_key *key = db->head.next[0]; key; key = key->next[0])
-        if (key->newest && key->newest->bytes && sim_below(SIM_STREAM_DISK, ++count) == 0)
-            found = key;
-    if (found)
-        found->newest = NULL;
-}
 
 static enum gfs_err fail(struct kv_text *ret_text, enum gfs_err err, const char *words)
 {
@@ -259,7 +75,7 @@ enum gfs_err kv_open(const char *path, const struct kv_options *opts, struct kv 
     if (!db)
         db = sim_db_add(disk, path);
     if (db->damaged_log)
-        drop_a_record(db);
+        sim_db_drop_record(db);
     db->damaged_log = false;
     kv = calloc(1, sizeof(*kv));
     assert(kv);
@@ -339,7 +155,7 @@ static void batch_add(struct kv_batch *batch, const struct kv_entry *entry)
 void kv_batch_put(struct kv_batch *batch, const void *key, size_t key_bytes, const void *value,
                   size_t value_bytes)
 {
-    struct kv_entry entry = {copy_bytes(key, key_bytes), key_bytes, copy_bytes(value, value_bytes),
+    struct kv_entry entry = {sim_copy(key, key_bytes), key_bytes, sim_copy(value, value_bytes),
                              value_bytes};
 
     batch_add(batch, &entry);
@@ -347,7 +163,7 @@ void kv_batch_put(struct kv_batch *batch, const void *key, size_t key_bytes, con
 
 void kv_batch_delete(struct kv_batch *batch, const void *key, size_t key_bytes)
 {
-    struct kv_entry entry = {copy_bytes(key, key_bytes), key_bytes, NULL, 0};
+    struct kv_entry entry = {sim_copy(key, key_bytes), key_bytes, NULL, 0};
 
     batch_add(batch, &entry);
 }
@@ -384,7 +200,7 @@ static enum gfs_err sync_log(struct kv *kv)
         kv->failed = true;
         return GFS_ERR_IO;
     }
-    pending_durable(db, number, log);
+    sim_db_make_durable(db, number, log);
     return GFS_OK;
 }
 
@@ -404,15 +220,17 @@ static enum gfs_err write_locked(struct kv *kv, const struct kv_batch *batch, bo
     if (err == GFS_ERR_NO_SPACE) /* the log's end is torn: nothing goes behind it */
         kv->failed = true;
     db->last_number++;
-    for (size_t i = 0; i < batch->count; i++)
-        apply(kv->disk, db, db->last_number, &batch->entries[i]);
-    pending_add(db, db->last_number);
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct kv_entry *entry = &batch->entries[i];
+
+        sim_db_apply(kv->disk, db, entry->key, entry->key_bytes, entry->value, entry->value_bytes);
+    }
+    sim_db_written(db);
     if (err == GFS_OK && sync)
         err = sync_log(kv);
     if (err == GFS_OK)
         db->visible_number = db->last_number;
-    if (sim_chance(SIM_STREAM_DISK, KV_RETIRE_1000))
-        db->log++;
+    sim_db_maybe_retire(db);
     return err;
 }
 
@@ -450,7 +268,7 @@ enum gfs_err kv_delete_range(struct kv *kv, const void *from, size_t from_bytes,
 
     assert(batch && iter);
     for (kv_iter_seek(iter, from, from_bytes);
-         kv_iter_valid(iter) && key_order(iter->key, to, to_bytes) < 0; kv_iter_next(iter))
+         kv_iter_valid(iter) && sim_key_order(iter->key, to, to_bytes) < 0; kv_iter_next(iter))
         kv_batch_delete(batch, iter->key->bytes, iter->key->len_bytes);
     err = kv_write(kv, batch, false);
     kv_iter_free(iter);
@@ -468,7 +286,7 @@ void kv_flush(struct kv *kv)
         kv->disk->had_eio = true;
         return;
     }
-    pending_durable(kv->db, number, UINT64_MAX);
+    sim_db_make_durable(kv->db, number, UINT64_MAX);
 }
 
 void kv_compact(struct kv *kv, const void *from, size_t from_bytes, const void *to, size_t to_bytes)
@@ -498,12 +316,12 @@ enum gfs_err kv_get(struct kv *kv, const void *key, size_t key_bytes, struct kv_
     struct sim_key *found;
 
     read_wait(kv->disk);
-    found = key_before(kv->db, key, key_bytes, NULL)->next[0];
-    if (found && key_order(found, key, key_bytes) == 0)
-        version = version_at(found, kv->db->visible_number);
+    found = sim_key_before(kv->db, key, key_bytes, NULL)->next[0];
+    if (found && sim_key_order(found, key, key_bytes) == 0)
+        version = sim_version_at(found, kv->db->visible_number);
     if (!version)
         return GFS_ERR_NOT_FOUND;
-    ret_value->data = copy_bytes(version->bytes, version->len_bytes);
+    ret_value->data = sim_copy(version->bytes, version->len_bytes);
     ret_value->len_bytes = version->len_bytes;
     return GFS_OK;
 }
@@ -534,22 +352,22 @@ void kv_iter_free(struct kv_iter *iter)
 static void iter_forward(struct kv_iter *iter, struct sim_key *from)
 {
     for (iter->key = from; iter->key; iter->key = iter->key->next[0])
-        if ((iter->version = version_at(iter->key, iter->number)))
+        if ((iter->version = sim_version_at(iter->key, iter->number)))
             return;
 }
 
 static void iter_back(struct kv_iter *iter, struct sim_key *from)
 {
     for (iter->key = from; iter->key != &iter->db->head;
-         iter->key = key_before(iter->db, iter->key->bytes, iter->key->len_bytes, NULL))
-        if ((iter->version = version_at(iter->key, iter->number)))
+         iter->key = sim_key_before(iter->db, iter->key->bytes, iter->key->len_bytes, NULL))
+        if ((iter->version = sim_version_at(iter->key, iter->number)))
             return;
     iter->key = NULL;
 }
 
 void kv_iter_seek(struct kv_iter *iter, const void *key, size_t key_bytes)
 {
-    iter_forward(iter, key_before(iter->db, key, key_bytes, NULL)->next[0]);
+    iter_forward(iter, sim_key_before(iter->db, key, key_bytes, NULL)->next[0]);
 }
 
 void kv_iter_seek_first(struct kv_iter *iter)
@@ -576,7 +394,7 @@ void kv_iter_next(struct kv_iter *iter)
 void kv_iter_prev(struct kv_iter *iter)
 {
     assert(iter->key);
-    iter_back(iter, key_before(iter->db, iter->key->bytes, iter->key->len_bytes, NULL));
+    iter_back(iter, sim_key_before(iter->db, iter->key->bytes, iter->key->len_bytes, NULL));
 }
 
 bool kv_iter_valid(const struct kv_iter *iter)
