@@ -94,7 +94,7 @@ static void digest_run(struct storepool_job *base)
     struct chunkserver *cs = job->cs;
     struct rpc_request *request = job->request;
     const Gfs__DigestRequest *msg = (const Gfs__DigestRequest *)request->msg;
-    struct store_digest digest;
+    struct store_digest digest = {0};
     enum gfs_err err = GFS_ERR_TIMEOUT;
 
     free(job);

@@ -1,5 +1,5 @@
 /*
- * digest: the append window as DIGEST's payload carries it. Floor 5, pure.
+ * digest: the append window as DIGEST's payload carries it. Floor 6.
  */
 #ifndef CHUNKSERVER_DIGEST_H
 #define CHUNKSERVER_DIGEST_H

@@ -1,6 +1,6 @@
 /*
- * mutation: the order of writes, appends and seals of chunks, and what of them may be read. Floor
- * 5: no I/O, no clock, no locks; one thread.
+ * mutation: the order of writes, appends and seals of chunks, and what of them may be read.
+ * Floor 5: no I/O, no clock, no locks; one thread.
  *
  *   primary                                       secondary
  *   mutation_write, _append -> serial given       mutation_apply -> in turn, or held until it is

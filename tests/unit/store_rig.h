@@ -178,8 +178,10 @@ static RIG_UNUSED enum gfs_err rig_copy(struct rig *rig, uint64_t from, uint64_t
                                         uint32_t version)
 {
     struct store_chunk source = {0};
-    struct store_mutation mutation = {
-        .op = STORE_OP_COPY, .handle = to, .source = from, .version = version};
+    struct store_mutation mutation = {.op = STORE_OP_COPY,
+                                      .handle = to,
+                                      .source = from,
+                                      .version = version};
 
     if (store_chunk_get(rig->store, from, &source) == GFS_OK)
         mutation.from_version = source.version;

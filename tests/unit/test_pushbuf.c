@@ -188,8 +188,7 @@ static void sizes_that_do_not_fit_are_refused(void **state)
     assert_int_equal(add(pushbuf, 1, 2 * 65536, 2 * 65536, total, 65536, 0), GFS_ERR_INVAL);
     assert_int_equal(add(pushbuf, 1, UINT32_MAX - 65535, 65536, total, 65536, 0), GFS_ERR_INVAL);
     assert_int_equal(add(pushbuf, 1, 0, 65536, 0, 65536, 0), GFS_ERR_INVAL);
-    assert_int_equal(add(pushbuf, 1, 0, 65536, GFS_MUTATION_MAX_BYTES + 1, 65536, 0),
-                     GFS_ERR_INVAL);
+    assert_int_equal(add(pushbuf, 1, 0, 65536, GFS_RECORD_MAX_BYTES + 1, 65536, 0), GFS_ERR_INVAL);
     assert_int_equal(add(pushbuf, 1, 0, 65537, total, 65537, 0), GFS_ERR_INVAL);
     make_part(&made, 1, 0, 65536, total, 65536);
     made.part.crc_count = 2;

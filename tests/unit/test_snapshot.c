@@ -73,7 +73,7 @@ static void test_a_snapshot_ends_leases_and_the_next_write_copies(void **state)
     assert_int_equal(commit(file, old->handle, old->version, 2000), GFS_ERR_STALE_VERSION);
     rig_free_msg(&answer);
 
-    uint64_t copy, length;
+    uint64_t copy = 0, length = 0;
     assert_int_equal(lookup("/s/f", &copy, &length), GFS_OK);
     assert_int_equal(length, 1000);
     assert_int_equal(look(copy).handle, first.handle);
@@ -102,7 +102,7 @@ static void test_a_snapshot_of_a_snapshot_outlives_both(void **state)
     struct written first = write_file(file, 1000);
     assert_int_equal(snapshot("/f", "/s1"), GFS_OK);
     assert_int_equal(snapshot("/s1", "/s2"), GFS_OK);
-    uint64_t s1, s2, length;
+    uint64_t s1 = 0, s2 = 0, length = 0;
     assert_int_equal(lookup("/s1", &s1, &length), GFS_OK);
     assert_int_equal(lookup("/s2", &s2, &length), GFS_OK);
     struct written second = write_file(s1, 2000);
@@ -170,7 +170,7 @@ static void test_leases_below_are_held_back_meanwhile(void **state)
     assert_int_equal(rig_end(&answer), GFS_OK);
     rig_free_msg(&answer);
     assert_int_equal(rig_do(GFS_MSG_TRUNCATE, &cut), GFS_OK);
-    uint64_t copy, length;
+    uint64_t copy = 0, length = 0;
     assert_int_equal(lookup("/s/f", &copy, &length), GFS_OK);
     assert_int_equal(length, 1000);
     assert_int_equal(look(copy).length, 1000);
@@ -204,7 +204,7 @@ static void test_a_file_renamed_into_it_meanwhile_is_settled(void **state)
     rig_free_msg(&answer);
     assert_false(rig_write(old, 2000));
     rig_free_msg(&leased);
-    uint64_t copy, length;
+    uint64_t copy = 0, length = 0;
     assert_int_equal(lookup("/s/late", &copy, &length), GFS_OK);
     assert_int_equal(length, 1000);
 }
@@ -285,7 +285,7 @@ static void test_a_copy_that_fails_changes_nothing(void **state)
     assert_int_equal(got->n_replicas, RIG_SERVERS - 1);
     assert_true(rig_write(got, 1100));
     rig_free_msg(&answer);
-    uint64_t copy, length;
+    uint64_t copy = 0, length = 0;
     assert_int_equal(lookup("/s", &copy, &length), GFS_OK);
     assert_int_equal(look(copy).handle, first.handle);
 }
@@ -304,7 +304,7 @@ static void test_a_source_whose_replicas_differ_is_settled_first(void **state)
     Gfs__Lease *got;
     assert_int_equal(lease(file, &answer, &got), GFS_OK);
     rig_free_msg(&answer);
-    uint64_t copy, length;
+    uint64_t copy = 0, length = 0;
     assert_int_equal(lookup("/s", &copy, &length), GFS_OK);
     assert_int_equal(look(copy).handle, first.handle);
     assert_true(look(copy).version > version);
@@ -338,7 +338,7 @@ static void test_uncommitted_bytes_stay_with_their_file(void **state)
         assert_true(rig_write(got, 500));
         rig_free_msg(&answer);
         assert_int_equal(snapshot(names[first][0], names[first][1]), GFS_OK);
-        uint64_t copy, length;
+        uint64_t copy = 0, length = 0;
         assert_int_equal(lookup(names[first][1], &copy, &length), GFS_OK);
         if (first == 0) { /* either may be the one that gets the copy */
             assert_int_equal(leased_length(file), 500);
@@ -360,7 +360,7 @@ static void test_an_empty_chunk_is_shared_and_copied(void **state)
     uint64_t handle = got->handle;
     rig_free_msg(&answer);
     assert_int_equal(snapshot("/f", "/s"), GFS_OK);
-    uint64_t copy, length;
+    uint64_t copy = 0, length = 0;
     assert_int_equal(lookup("/s", &copy, &length), GFS_OK);
     struct written written = write_file(file, 700);
     assert_int_not_equal(written.handle, handle);
@@ -387,7 +387,7 @@ static void test_a_replica_that_was_away_is_stale_for_the_snapshot_too(void **st
     assert_int_equal(lease(file, &answer, &got), GFS_OK);
     assert_int_equal(got->n_replicas, RIG_SERVERS - 1);
     rig_free_msg(&answer);
-    uint64_t copy, length;
+    uint64_t copy = 0, length = 0;
     assert_int_equal(lookup("/s", &copy, &length), GFS_OK);
     assert_true(look(copy).version > version);
 }

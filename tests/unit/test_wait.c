@@ -79,7 +79,7 @@ static void test_waiters_are_told_of_a_removal(void **state)
     assert_int_equal(rig_end(&answer), GFS_ERR_STALE_HANDLE);
     begin_wait(file, 0, 10000, &answer);
     assert_int_equal(rig_end(&answer), GFS_ERR_STALE_HANDLE);
-    uint64_t dir, length;
+    uint64_t dir = 0, length = 0;
     assert_int_equal(lookup("/e", &dir, &length), GFS_OK);
     begin_wait(dir, 0, 10000, &answer);
     assert_int_equal(rig_end(&answer), GFS_ERR_IS_DIR);
