@@ -25,8 +25,14 @@
 void store_counters_refresh(struct store *store)
 {
     uint64_t used = 0;
-    for (size_t i = 0; i < store->log.set->count; i++)
-        used += __atomic_load_n(&store->log.set->dbs[i]->live_bytes, __ATOMIC_RELAXED);
+    for (size_t i = 0; i < store->log.set->count; i++) {
+        const struct store_db *db = store->log.set->dbs[i];
+        int64_t live = (int64_t)__atomic_load_n(&db->live_bytes, __ATOMIC_RELAXED);
+        int64_t total = (int64_t)__atomic_load_n(&db->total_bytes, __ATOMIC_RELAXED);
+        /* What several chunks share is alive once for each of them, and there once. After a crash
+         * the hint may be below zero. */
+        used += (uint64_t)(live > total ? total : live > 0 ? live : 0);
+    }
     store->used_bytes = used;
     store->chunk_count = store->table.count;
 }
