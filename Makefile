@@ -168,8 +168,8 @@ $(BUILD)/tests/check_history $(BUILD)/tests/chaos_client: $(LIBGFS_A)
 
 # The simulator: the real roles over a machine of its own, see tests/sim/sim.h. What it replaces is
 # left out; what the code asks of threads, clocks and the kernel is sent to it by the linker.
-SIM_SRC   := $(wildcard tests/sim/sim_*.c tests/sim/work_*.c \
-             $(filter-out tests/sim/check_history.c,$(wildcard tests/sim/check_*.c)))
+SIM_SRC   := $(wildcard tests/sim/sim_*.c tests/sim/work*.c \
+             $(filter-out tests/sim/check_history.c,$(wildcard tests/sim/check*.c)))
 SIM_O     := $(call obj,$(SIM_SRC)) $(HISTORY_O)
 SIM_OUT   := $(filter-out common/rpc_table.c,$(wildcard common/rpc_*.c)) common/loop.c common/kv.c \
              common/clock.c master/epoch.c

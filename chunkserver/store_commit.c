@@ -51,6 +51,12 @@ static uint64_t delete_weight(const struct store *store, uint64_t handle)
     return entry != NULL ? entry->length_bytes / STORE_DELETE_WEIGHT : 0;
 }
 
+/* A copy lists its source's extents, which change only when a batch is applied. */
+static bool has_to_be_first(const struct store *store, const struct store_mutation *mutation)
+{
+    return mutation->op == STORE_OP_COPY && store->item_count > 0;
+}
+
 /*
  * The next thing to stage: tasks first, they are few. None behind a mutation of the same batch: a
  * rewrite compares extents, which change only when the batch is applied. False when nothing waits.
@@ -68,7 +74,7 @@ static bool queue_take(struct store *store, struct store_item *ret_item, uint64_
         if (store->task_first == NULL)
             store->task_tail = &store->task_first;
         *bytes += task->length_bytes;
-    } else if (store->queue_first != NULL) {
+    } else if (store->queue_first != NULL && !has_to_be_first(store, store->queue_first)) {
         struct store_mutation *mutation = store->queue_first;
         ret_item->mutation = mutation;
         store->queue_first = mutation->next;

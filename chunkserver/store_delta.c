@@ -313,6 +313,60 @@ static enum gfs_err apply_copy(struct store_delta *delta, const struct store_rec
     return err;
 }
 
+static int block_order(const void *a, const void *b)
+{
+    uint64_t left = (*(struct store_delta_block *const *)a)->key.block;
+    uint64_t right = (*(struct store_delta_block *const *)b)->key.block;
+    return left < right ? -1 : left > right;
+}
+
+enum gfs_err store_delta_map(struct store_delta *delta, uint64_t handle, struct store_map *map)
+{
+    enum gfs_err err = blocks_load(delta, handle, 0);
+    struct store_delta_block **blocks = calloc(HASH_COUNT(delta->blocks) + 1, sizeof(*blocks));
+    struct store_delta_block *block, *next;
+    size_t count = 0;
+    if (err == GFS_OK && blocks == NULL)
+        err = GFS_ERR_NO_MEMORY;
+    if (err != GFS_OK)
+        goto out;
+    HASH_ITER (hh, delta->blocks, block, next)
+        if (block->key.handle == handle && block->count > 0)
+            blocks[count++] = block;
+    qsort(blocks, count, sizeof(*blocks), block_order);
+    for (size_t i = 0; i < count && err == GFS_OK; i++)
+        err = store_map_add(map, (uint32_t)blocks[i]->key.block, blocks[i]->extents,
+                            blocks[i]->count);
+out:
+    free(blocks);
+    return err;
+}
+
+/* Replay: the blocks as the record has them, whatever the index says of the source by now. */
+static enum gfs_err apply_map(struct store_delta *delta, const struct store_record *record)
+{
+    struct store_map_reader reader;
+    struct store_extent extents[STORE_EXTENTS_MAX];
+    uint32_t number;
+    size_t count;
+    enum gfs_err err;
+    store_map_read(&reader, record->map, record->length_bytes);
+    while ((err = store_map_next(&reader, &number, extents, &count)) == GFS_OK) {
+        struct store_delta_block *block;
+        err = block_get(delta, record->handle, number, &block);
+        if (err == GFS_OK)
+            err = block_reserve(block, count);
+        if (err != GFS_OK)
+            return err;
+        live_add(delta, block->extents, block->count, -1);
+        memcpy(block->extents, extents, count * sizeof(*extents));
+        block->count = count;
+        block->dirty = true;
+        live_add(delta, block->extents, block->count, 1);
+    }
+    return err == GFS_ERR_NOT_FOUND ? GFS_OK : err;
+}
+
 enum gfs_err store_delta_blocks(struct store_delta *delta, const struct store_record *record)
 {
     enum gfs_err err;
@@ -333,7 +387,7 @@ enum gfs_err store_delta_blocks(struct store_delta *delta, const struct store_re
     case STORE_RECORD_DELETE:
         return apply_cut(delta, record->handle, 0, record->seq);
     case STORE_RECORD_COPY:
-        return apply_copy(delta, record);
+        return record->map != NULL ? apply_map(delta, record) : apply_copy(delta, record);
     }
     return GFS_ERR_CORRUPT;
 }

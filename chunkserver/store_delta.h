@@ -22,6 +22,7 @@
 #include "gfs_err.h"
 #include "store_index.h"
 #include "store_log.h"
+#include "store_map.h"
 #include "store_record.h"
 #include "store_table.h"
 
@@ -69,6 +70,9 @@ void store_delta_window_clear(struct store_delta *delta);
 enum gfs_err store_delta_block(struct store_delta *delta, uint64_t handle, uint32_t block,
                                const struct store_extent **ret_extents,
                                size_t *ret_count) GFS_MUST_CHECK;
+/* All blocks of a chunk. BUSY: too many extents. */
+enum gfs_err store_delta_map(struct store_delta *delta, uint64_t handle,
+                             struct store_map *map) GFS_MUST_CHECK;
 /* Called for every touched block with many or needlessly many extents. */
 typedef void (*store_delta_crowded)(void *arg, uint64_t handle, uint32_t block);
 void store_delta_find_crowded(const struct store_delta *delta, store_delta_crowded crowded,

@@ -240,6 +240,7 @@ uint64_t store_db_last_seq(const struct store_db *db)
 enum gfs_err store_scan_start(struct store_scan *scan, struct store_db *db, uint64_t from_seq)
 {
     scan->db = db;
+    scan->stands = false;
     scan->iter = kv_iter_new(db->kv);
     if (scan->iter == NULL)
         return GFS_ERR_NO_MEMORY;
@@ -251,6 +252,9 @@ enum gfs_err store_scan_start(struct store_scan *scan, struct store_db *db, uint
 
 enum gfs_err store_scan_next(struct store_scan *scan, struct store_record *ret_record)
 {
+    if (scan->stands)
+        kv_iter_next(scan->iter);
+    scan->stands = false;
     if (!kv_iter_valid(scan->iter)) {
         enum gfs_err err = kv_iter_err(scan->iter);
         return err != GFS_OK ? GFS_ERR_IO : GFS_ERR_NOT_FOUND;
@@ -258,7 +262,13 @@ enum gfs_err store_scan_next(struct store_scan *scan, struct store_record *ret_r
     size_t len;
     const void *key = kv_iter_key(scan->iter, &len);
     enum gfs_err err = store_record_decode(key, len, ret_record);
-    kv_iter_next(scan->iter);
+    scan->stands = true;
+    if (err == GFS_OK && (ret_record->flags & STORE_RECORD_MAPPED)) {
+        ret_record->map = kv_iter_value(scan->iter, &len);
+        if (len != ret_record->length_bytes ||
+            crc32c(0, ret_record->map, len) != ret_record->data_crc)
+            ret_record->map = NULL;
+    }
     if (err == GFS_OK && ret_record->seq > __atomic_load_n(&scan->db->upto_seq, __ATOMIC_ACQUIRE))
         return GFS_ERR_NOT_FOUND;
     return err;

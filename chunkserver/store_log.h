@@ -115,10 +115,12 @@ uint64_t store_db_last_seq(const struct store_db *db);
 struct store_scan {
     struct store_db *db;
     struct kv_iter *iter;
+    bool stands; /* on the record given last */
 };
 enum gfs_err store_scan_start(struct store_scan *scan, struct store_db *db,
                               uint64_t from_seq) GFS_MUST_CHECK;
-/* NOT_FOUND at the end. A damaged header is CORRUPT: the scan may go on behind it. */
+/* NOT_FOUND at the end. A damaged header is CORRUPT: the scan may go on behind it. A map is valid
+ * until the next call; one that is damaged is NULL. */
 enum gfs_err store_scan_next(struct store_scan *scan,
                              struct store_record *ret_record) GFS_MUST_CHECK;
 void store_scan_release(struct store_scan *scan);

@@ -75,6 +75,8 @@ enum gfs_err store_record_decode(const void *key, size_t key_bytes, struct store
         .data_crc = store_get_u32(at + AT_DATA_CRC),
     };
     uint32_t in_block = record.offset_bytes % GFS_BLOCK_SIZE_BYTES;
+    if ((record.flags & STORE_RECORD_MAPPED) && record.kind != STORE_RECORD_COPY)
+        return GFS_ERR_CORRUPT;
     if (record.length_bytes > GFS_BLOCK_SIZE_BYTES - in_block ||
         record.chunk_length > GFS_CHUNK_SIZE_MAX_BYTES ||
         record.offset_bytes >= GFS_CHUNK_SIZE_MAX_BYTES)

@@ -33,6 +33,7 @@ enum {
     STORE_RECORD_WHOLE = 8,   /* state: what was lost has been repaired */
     STORE_RECORD_ONCE = 16,   /* WRITE: not an append, but its retry is to be known */
     STORE_RECORD_CARRIED = 4, /* stands for a record at as_of whose database was destroyed */
+    STORE_RECORD_MAPPED = 32, /* COPY: the value lists what the blocks are made of, store_map.h */
 };
 
 struct store_record {
@@ -51,6 +52,7 @@ struct store_record {
     uint32_t offset_bytes; /* WRITE, APPEND: in the chunk */
     uint32_t length_bytes; /* WRITE: of the data */
     uint32_t data_crc;     /* APPEND: the length of what was appended */
+    const uint8_t *map;    /* not in the key. MAPPED: the value, while the caller's; or NULL */
 };
 
 void store_record_encode(const struct store_record *record,

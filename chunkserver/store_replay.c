@@ -68,7 +68,8 @@ static enum gfs_err record_apply(struct store_replay *replay, const struct store
     if (err == GFS_OK)
         err = store_delta_blocks(delta, record);
     chunk->entry.flags |= STORE_ENTRY_REPLAYED;
-    if (!holds && chunk->exists)
+    bool blind = (record->flags & STORE_RECORD_MAPPED) && record->map == NULL;
+    if ((!holds || blind) && chunk->exists)
         chunk->entry.flags |= STORE_ENTRY_CORRUPT;
     replay->pending++;
     return err;
@@ -186,7 +187,8 @@ static enum gfs_err carried_add(struct store_replay *replay, const struct store_
         replay->carried = grown;
         replay->carried_cap = cap;
     }
-    replay->carried[replay->carried_count++] = *record;
+    replay->carried[replay->carried_count] = *record;
+    replay->carried[replay->carried_count++].map = NULL;
     return GFS_OK;
 }
 

@@ -289,6 +289,11 @@ static enum gfs_err stage_carry(struct store *store, struct store_item *item)
     struct store_record record = item->task->record;
     if (!(record.flags & STORE_RECORD_CARRIED)) {
         record.as_of = record.seq;
+        /* It acts only when all is replayed, when the source is as it was. */
+        record.flags &= ~(uint32_t)STORE_RECORD_MAPPED;
+        if (record.kind == STORE_RECORD_COPY)
+            record.length_bytes = record.data_crc = 0;
+        record.map = NULL;
         record.flags |= STORE_RECORD_CARRIED;
     }
     return stage_record(store, &record, NULL);
@@ -304,6 +309,36 @@ static enum gfs_err stage_state(struct store *store, struct store_item *item)
     if (item->task->corrupt)
         record.flags |= STORE_RECORD_CORRUPT;
     return stage_record(store, &record, NULL);
+}
+
+/* The copy is the first of its batch: the source is as the index and this delta have it. */
+static enum gfs_err stage_copy_parts(struct store *store, struct store_item *item,
+                                     const struct store_delta_chunk *source,
+                                     const struct store_delta_chunk *chunk)
+{
+    struct store_map map = {0};
+    enum gfs_err err = store_delta_map(&store->delta, source->handle, &map);
+    if (err == GFS_ERR_BUSY) {
+        item->err = err;
+        err = GFS_OK;
+        goto out;
+    }
+    for (size_t i = 0; err == GFS_OK && i < store_map_parts(&map); i++) {
+        struct store_record record = record_of(source, STORE_RECORD_COPY);
+        record.flags |= STORE_RECORD_MAPPED;
+        record.handle = item->mutation->handle;
+        record.prev_seq = i > 0 ? chunk->entry.state_seq : 0;
+        record.source = item->mutation->source;
+        record.version = item->mutation->version;
+        record.map = store_map_part(&map, i, &record.length_bytes);
+        record.data_crc = crc32c(0, record.map, record.length_bytes);
+        err = stage_record(store, &record, record.map);
+        /* In service the blocks are copied from the source, once. */
+        store->records[store->record_count - 1].map = NULL;
+    }
+out:
+    store_map_release(&map);
+    return err;
 }
 
 static enum gfs_err stage_copy(struct store *store, struct store_item *item)
@@ -330,15 +365,10 @@ static enum gfs_err stage_copy(struct store *store, struct store_item *item)
     if (item->err != GFS_OK)
         return GFS_OK;
     if (!again) {
-        struct store_record record = record_of(source, STORE_RECORD_COPY);
-        record.handle = mutation->handle;
-        record.prev_seq = 0;
-        record.source = mutation->source;
-        record.version = mutation->version;
         store->copies++;
-        err = stage_record(store, &record, NULL);
+        err = stage_copy_parts(store, item, source, chunk);
     }
-    if (err == GFS_OK)
+    if (err == GFS_OK && item->err == GFS_OK)
         store_chunk_from_entry(&chunk->entry, &mutation->result);
     return err;
 }

@@ -60,7 +60,8 @@ static enum gfs_err append_put(struct store_delta *delta, const struct store_ind
 
 struct each_append {
     struct store_delta *delta;
-    uint64_t to_handle; /* of a copy */
+    uint64_t to_handle;  /* of a copy */
+    uint32_t upto_bytes; /* likewise: in a replay the index may know of later appends */
 };
 
 static enum gfs_err append_gone(void *arg, const struct store_index_append *append)
@@ -81,7 +82,7 @@ static enum gfs_err append_copied(void *arg, const struct store_index_append *ap
     struct store_append_key key = {append->handle, append->producer, append->sequence};
     struct store_delta_append *newer;
     HASH_FIND(hh, each->delta->appends, &key, sizeof(key), newer);
-    if (newer != NULL)
+    if (newer != NULL || append->offset_bytes >= each->upto_bytes)
         return GFS_OK;
     struct store_index_append copy = *append;
     copy.handle = each->to_handle;
@@ -104,16 +105,19 @@ static enum gfs_err window_delete(struct store_delta *delta, uint64_t handle)
     return store_index_each_append(delta->index, handle, append_gone, &each);
 }
 
-static enum gfs_err window_copy(struct store_delta *delta, uint64_t from_handle, uint64_t to_handle)
+static enum gfs_err window_copy(struct store_delta *delta, const struct store_record *record)
 {
-    struct each_append each = {.delta = delta, .to_handle = to_handle};
+    uint64_t from_handle = record->source, to_handle = record->handle;
+    struct each_append each = {.delta = delta,
+                               .to_handle = to_handle,
+                               .upto_bytes = record->chunk_length};
     struct store_delta_append *append, *next, *copy;
     enum gfs_err err = store_index_each_append(delta->index, from_handle, append_copied, &each);
     HASH_ITER (hh, delta->appends, append, next) {
         struct store_append_key key = append->key;
         if (err != GFS_OK)
             return err;
-        if (key.handle != from_handle || append->gone)
+        if (key.handle != from_handle || append->gone || append->offset_bytes >= each.upto_bytes)
             continue;
         key.handle = to_handle;
         err = delta_append(delta, &key, &copy);
@@ -130,7 +134,7 @@ enum gfs_err store_delta_window(struct store_delta *delta, const struct store_re
     if (record->kind == STORE_RECORD_DELETE)
         return window_delete(delta, record->handle);
     if (record->kind == STORE_RECORD_COPY)
-        return window_copy(delta, record->source, record->handle);
+        return window_copy(delta, record);
     if (!store_record_is_append(record))
         return GFS_OK;
     const struct store_index_append append = {
