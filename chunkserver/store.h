@@ -72,7 +72,8 @@ enum store_op {
      * chunk is not corrupt any more. */
     STORE_OP_ADOPT,
     /* Makes the chunk at `version` of all of `source`, which must be at from_version: index entries
-     * and append window, no data. There already, copied from it, at `version`: OK. */
+     * and append window, no data. There already, copied from it, at `version`: OK. result.serial is
+     * the source's. */
     STORE_OP_COPY,
 };
 

@@ -311,6 +311,13 @@ static enum gfs_err stage_state(struct store *store, struct store_item *item)
     return stage_record(store, &record, NULL);
 }
 
+/* Its own serials begin anew with its version: the source's, higher, would make a replica that has
+ * none of them look the most advanced. */
+static uint64_t copy_serial(const struct store_mutation *mutation)
+{
+    return (uint64_t)mutation->version << 32;
+}
+
 /* The copy is the first of its batch: the source is as the index and this delta have it. */
 static enum gfs_err stage_copy_parts(struct store *store, struct store_item *item,
                                      const struct store_delta_chunk *source,
@@ -330,6 +337,7 @@ static enum gfs_err stage_copy_parts(struct store *store, struct store_item *ite
         record.prev_seq = i > 0 ? chunk->entry.state_seq : 0;
         record.source = item->mutation->source;
         record.version = item->mutation->version;
+        record.serial = copy_serial(item->mutation);
         record.map = store_map_part(&map, i, &record.length_bytes);
         record.data_crc = crc32c(0, record.map, record.length_bytes);
         err = stage_record(store, &record, record.map);
@@ -353,7 +361,7 @@ static enum gfs_err stage_copy(struct store *store, struct store_item *item)
         return err;
     bool again = chunk->exists && source->exists && chunk->entry.family == source->entry.family &&
                  chunk->entry.version == mutation->version &&
-                 chunk->entry.serial == source->entry.serial;
+                 chunk->entry.serial == copy_serial(mutation);
     if (!source->exists)
         item->err = GFS_ERR_NO_CHUNK;
     else if (source->entry.flags & STORE_ENTRY_CORRUPT)
@@ -368,8 +376,10 @@ static enum gfs_err stage_copy(struct store *store, struct store_item *item)
         store->copies++;
         err = stage_copy_parts(store, item, source, chunk);
     }
-    if (err == GFS_OK && item->err == GFS_OK)
+    if (err == GFS_OK && item->err == GFS_OK) {
         store_chunk_from_entry(&chunk->entry, &mutation->result);
+        mutation->result.serial = source->entry.serial;
+    }
     return err;
 }
 
