@@ -93,7 +93,9 @@ static enum gfs_err stage_write(struct store *store, struct store_item *item)
         record.offset_bytes = at;
         record.length_bytes = piece->length_bytes;
         record.data_crc = piece->crc;
-        if (i == 0) {
+        /* Of an append the first record, whose offset it has; else the last one, which tells where
+         * the write ends. */
+        if (i == (mutation->once ? mutation->piece_count - 1 : 0)) {
             record.source = mutation->producer;
             record.sequence = mutation->sequence;
             if (mutation->once)

@@ -61,7 +61,8 @@ static enum gfs_err append_put(struct store_delta *delta, const struct store_ind
 struct each_append {
     struct store_delta *delta;
     uint64_t to_handle;  /* of a copy */
-    uint32_t upto_bytes; /* likewise: in a replay the index may know of later appends */
+    uint32_t upto_bytes; /* likewise: in a replay the index may know of later appends. Of a cut:
+                            where */
 };
 
 static enum gfs_err append_gone(void *arg, const struct store_index_append *append)
@@ -105,6 +106,27 @@ static enum gfs_err window_delete(struct store_delta *delta, uint64_t handle)
     return store_index_each_append(delta->index, handle, append_gone, &each);
 }
 
+static enum gfs_err append_cut(void *arg, const struct store_index_append *append)
+{
+    const struct each_append *each = arg;
+    if ((uint64_t)append->offset_bytes + append->length_bytes <= each->upto_bytes)
+        return GFS_OK;
+    return append_gone(arg, append);
+}
+
+/* What has lost bytes is not known any more: a retry of it has to write them again. */
+static enum gfs_err window_cut(struct store_delta *delta, uint64_t handle, uint32_t length_bytes)
+{
+    struct each_append each = {.delta = delta, .upto_bytes = length_bytes};
+    struct store_delta_append *append, *next;
+    enum gfs_err err = store_index_each_append(delta->index, handle, append_cut, &each);
+    HASH_ITER (hh, delta->appends, append, next)
+        if (append->key.handle == handle &&
+            (uint64_t)append->offset_bytes + append->length_bytes > length_bytes)
+            append->gone = true;
+    return err;
+}
+
 static enum gfs_err window_copy(struct store_delta *delta, const struct store_record *record)
 {
     uint64_t from_handle = record->source, to_handle = record->handle;
@@ -133,6 +155,8 @@ enum gfs_err store_delta_window(struct store_delta *delta, const struct store_re
 {
     if (record->kind == STORE_RECORD_DELETE)
         return window_delete(delta, record->handle);
+    if (record->kind == STORE_RECORD_TRUNCATE)
+        return window_cut(delta, record->handle, record->chunk_length);
     if (record->kind == STORE_RECORD_COPY)
         return window_copy(delta, record);
     if (!store_record_is_append(record))
@@ -143,8 +167,9 @@ enum gfs_err store_delta_window(struct store_delta *delta, const struct store_re
         .sequence = record->sequence,
         .offset_bytes = record->offset_bytes,
         /* An append ends the chunk as it is after it. */
-        .length_bytes = record->kind == STORE_RECORD_APPEND
-                            ? record->data_crc
+        .length_bytes = record->kind == STORE_RECORD_APPEND ? record->data_crc
+                        : record->flags & STORE_RECORD_ONCE
+                            ? record->length_bytes
                             : record->chunk_length - record->offset_bytes,
     };
     return append_put(delta, &append);

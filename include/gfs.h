@@ -226,8 +226,8 @@ GFS_API enum gfs_err gfs_rmdir(struct gfs *fs, const char *path) GFS_MUST_CHECK;
 GFS_API enum gfs_err gfs_remove_tree(struct gfs *fs, const char *path) GFS_MUST_CHECK;
 /* Atomic, of directories too. An existing file (or empty directory) at `to` is replaced. */
 GFS_API enum gfs_err gfs_rename(struct gfs *fs, const char *from, const char *to) GFS_MUST_CHECK;
-/* Not to be mixed with writing: what an open file has written to the chunk that is cut, and not
- * synced, may be lost; its sync then fails. */
+/* Not to be mixed with writing: what a file that was open before writes to the part that is cut may
+ * be lost; its sync then fails. Open it anew. */
 GFS_API enum gfs_err gfs_truncate(struct gfs *fs, const char *path,
                                   uint64_t size_bytes) GFS_MUST_CHECK;
 /* mtime_ms 0: now. */

@@ -184,8 +184,13 @@ static void do_truncate(struct own *own)
     if (size < own->size)
         memset(own->bytes + size, 0, own->size - size);
     own->size = size;
-    if (err != GFS_OK)
+    if (err != GFS_OK) {
         give_up(own, err, "truncate");
+        return;
+    }
+    /* As gfs.h says: not to be mixed with writing through a file that was open before. */
+    gfs_abandon(own->file);
+    own->file = work_open(own->worker, own->path, GFS_OPEN_READ | GFS_OPEN_WRITE);
 }
 
 static void do_rename(struct own *own)
