@@ -128,6 +128,21 @@ static const char *detail_of(enum gfs_err err)
                                     : NULL;
 }
 
+/* Has the operation's first try been done? It may end while this one, a retry, is under way. */
+static bool was_done(const struct op *op)
+{
+    const Gfs__SnapshotRequest *msg = (const void *)op->request->msg;
+    struct opwindow_result result;
+    return opwindow_find(op->service->parts.window, msg->op_id.data, msg->op_id.len,
+                         GFS_MSG_SNAPSHOT, &result);
+}
+
+static void answer_done(struct op *op)
+{
+    op_answer_empty(op);
+    op_finish(op);
+}
+
 /* Nothing below the source can be written: makes the copy. */
 static void finish(struct service_snapshot *snapshot)
 {
@@ -135,11 +150,8 @@ static void finish(struct service_snapshot *snapshot)
     struct op *op = let_go(snapshot);
     const Gfs__SnapshotRequest *msg = (const void *)op->request->msg;
     struct opwindow_result result = {.kind = GFS_MSG_SNAPSHOT};
-    struct opwindow_result done;
-    if (opwindow_find(service->parts.window, msg->op_id.data, msg->op_id.len, GFS_MSG_SNAPSHOT,
-                      &done)) {
-        op_answer_empty(op); /* the first try ended meanwhile */
-        op_finish(op);
+    if (was_done(op)) {
+        answer_done(op);
         return;
     }
     enum gfs_err err = opwindow_reserve(&service->changes);
@@ -230,6 +242,10 @@ static bool look(struct service_snapshot *snapshot)
     struct service *service = snapshot->service;
     const Gfs__SnapshotRequest *msg = (const void *)snapshot->op->request->msg;
     struct inode *from;
+    if (was_done(snapshot->op)) {
+        answer_done(let_go(snapshot));
+        return false;
+    }
     enum gfs_err err = ns_snapshot_check(service->parts.ns, msg->from.data, msg->from.len,
                                          msg->to.data, msg->to.len, &from);
     if (err != GFS_OK) {
@@ -435,11 +451,8 @@ void service_snapshot(struct service *service, struct rpc_request *take_request)
     if (op == NULL) {
         return;
     }
-    struct opwindow_result result;
-    if (opwindow_find(service->parts.window, msg->op_id.data, msg->op_id.len, GFS_MSG_SNAPSHOT,
-                      &result)) {
-        op_answer_empty(op);
-        op_finish(op);
+    if (was_done(op)) {
+        answer_done(op);
         return;
     }
     struct inode *from;

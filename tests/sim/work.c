@@ -128,6 +128,9 @@ void work_judge(const struct worker *worker, enum gfs_err err, const char *what,
         healed_us = sim->now_us;
     if (!damaged && !is_of_now(err))
         sim_fail("%s of %s says %s: %s", what, path, gfs_err_name(err), gfs_last_error());
+    /* Lost replicas are not made anew: what only one server has left cannot be settled. */
+    if (err == GFS_ERR_NO_REPLICA && sim_disk_damages(sim_server(0)->disk) > 0)
+        return;
     if (healed_us && sim->now_us > healed_us + WORK_GRACE_US)
         sim_fail("%s of %s still says %s: %s, long after the last fault", what, path,
                  gfs_err_name(err), gfs_last_error());

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sim_disk.h"
 #include "tests/sim/work.h"
 
 #define FINAL_AGAIN_US (500 * SIM_MS)
@@ -109,7 +110,9 @@ void work_final_run(void *arg)
 {
     struct work *work = sim->work;
     struct worker worker = {.node = sim_client(0), .proc = ++work->procs};
-    struct gfs_options options = {.timeout_ms = WORK_TIMEOUT_MS, .fresh_reads = true};
+    /* With replicas lost for good, what is not settled can only be read without that. */
+    struct gfs_options options = {.timeout_ms = WORK_TIMEOUT_MS,
+                                  .fresh_reads = sim_disk_damages(sim_server(0)->disk) == 0};
 
     /* What clients had believed of locations is forgotten by now. */
     sim_sleep_us(FINAL_FRESH_US);
