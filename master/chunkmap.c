@@ -166,7 +166,11 @@ bool chunkmap_let_go(struct chunkmap *map, struct chunk *chunk, uint32_t owner, 
     assert(chunk->references > 0);
     chunk->references--;
     if (chunk->references > 0) {
-        chunk->owner = chunk->owner == owner ? 0 : chunk->owner;
+        if (chunk->owner == owner) {
+            /* What it had written and not committed is none of those that are left. */
+            chunk->owner = 0;
+            chunk->truncating = 1;
+        }
         return false;
     }
     uint32_t ref = chunkmap_ref(map, chunk);
