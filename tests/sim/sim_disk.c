@@ -107,7 +107,7 @@ uint64_t sim_disk_free_bytes(const struct sim_disk *disk)
 
 void sim_disk_crash(struct sim_disk *disk, bool power)
 {
-    disk->had_eio = false;
+    disk->had_failure = false;
     for (struct sim_db *db = disk->dbs; db; db = db->next) {
         db->holder = NULL;
         if (power)
@@ -187,7 +187,7 @@ void sim_disk_heal(struct sim_disk *disk)
     disk->stall_until_us = 0;
     disk->full_until_us = 0;
     disk->fails_next_sync = false;
-    if (disk->had_eio)
+    if (disk->had_failure)
         sim_after(NULL, SIM_S, "start again", start_again, disk->node);
 }
 

@@ -79,7 +79,7 @@ struct sim_disk {
     uint64_t stall_until_us;
     uint64_t full_until_us;
     bool fails_next_sync; /* once */
-    bool had_eio;         /* since the process started: it has to be started again */
+    bool had_failure;     /* since the process started: it has to be started again */
     uint32_t damages;     /* corruptions so far, of whatever kind */
 };
 

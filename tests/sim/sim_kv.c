@@ -196,7 +196,7 @@ static enum gfs_err sync_log(struct kv *kv)
     sim_disk_wait(kv->disk, KV_SYNC_MIN_US, KV_SYNC_MAX_US);
     if (sim->current && kv->disk->fails_next_sync) {
         kv->disk->fails_next_sync = false;
-        kv->disk->had_eio = true;
+        kv->disk->had_failure = true;
         kv->failed = true;
         return GFS_ERR_IO;
     }
@@ -218,7 +218,7 @@ static enum gfs_err write_locked(struct kv *kv, const struct kv_batch *batch, bo
     if (err == GFS_ERR_IO || (err != GFS_OK && sim_chance(SIM_STREAM_DISK, 500)))
         return err;
     if (err == GFS_ERR_NO_SPACE) /* the log's end is torn: nothing goes behind it */
-        kv->failed = true;
+        kv->failed = kv->disk->had_failure = true;
     db->last_number++;
     for (size_t i = 0; i < batch->count; i++) {
         const struct kv_entry *entry = &batch->entries[i];
@@ -283,7 +283,7 @@ void kv_flush(struct kv *kv)
     sim_disk_wait(kv->disk, KV_SYNC_MIN_US, KV_FLUSH_MAX_US);
     if (sim->current && sim_disk_is_full(kv->disk, 0)) {
         kv->failed = true;
-        kv->disk->had_eio = true;
+        kv->disk->had_failure = true;
         return;
     }
     sim_db_make_durable(kv->db, number, UINT64_MAX);
