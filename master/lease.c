@@ -193,7 +193,8 @@ void lease_synced(struct lease_table *table, uint64_t handle, uint32_t version, 
     }
 }
 
-/* Did the server surely not take the version? */
+/* Did the server surely not take the version? Not NO_SPACE: what a commit that failed has left in
+ * the log may be found there by the next start. */
 static bool is_refusal(enum gfs_err err)
 {
     switch (err) {
@@ -202,7 +203,6 @@ static bool is_refusal(enum gfs_err err)
     case GFS_ERR_CORRUPT:
     case GFS_ERR_SHORT:
     case GFS_ERR_READ_ONLY:
-    case GFS_ERR_NO_SPACE:
     case GFS_ERR_INVAL:
         return true;
     default:
