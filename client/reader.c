@@ -230,6 +230,7 @@ static void slot_done(void *arg, const struct rpc_answer *answer)
             snprintf(slot->detail, sizeof(slot->detail), "%zu bytes came, not %u",
                      answer->payload_bytes, slot->real_bytes);
         } else {
+            slot->version = reply->version;
             slot->crc_count = reply->n_crcs;
             memcpy(slot->crcs, reply->crcs, reply->n_crcs * sizeof(slot->crcs[0]));
         }
@@ -327,6 +328,26 @@ static enum gfs_err slot_result(struct read_slot *slot)
     return err;
 }
 
+/*
+ * The chunk went to a higher version than we were told of. It may have become another file's alone,
+ * by a copy on write, and have been written since: what was read is the file's only if the chunk
+ * still is. While a chunk is at the version that the master told, nobody has written to it but for
+ * the file. *ret_moved: it is not, ask again.
+ */
+static enum gfs_err slot_confirm(struct read_slot *slot, bool *ret_moved)
+{
+    *ret_moved = false;
+    if (slot->real_bytes == 0 || slot->version == slot->location->version)
+        return GFS_OK;
+    enum gfs_err err = locations_fetch(slot->reader, slot->piece.chunk_index, 1, NULL);
+    if (err != GFS_OK)
+        return err;
+    struct location *location = location_known(slot->reader, &slot->piece);
+    *ret_moved = location == NULL || location->handle != slot->location->handle;
+    location_unref(location);
+    return GFS_OK;
+}
+
 static void slot_replica_failed(struct read_slot *slot, enum gfs_err err)
 {
     if (slot->replica < 0)
@@ -361,9 +382,15 @@ static enum gfs_err slot_try_all(struct read_slot *slot)
     for (;;) {
         if (slot->start_err != GFS_OK)
             return slot->start_err;
+        bool moved = false;
         enum gfs_err err = slot_result(slot);
-        if (err == GFS_OK)
-            return GFS_OK;
+        if (err == GFS_OK) {
+            err = slot_confirm(slot, &moved);
+            if (!moved)
+                return err;
+            slot_begin(slot);
+            continue;
+        }
         slot_replica_failed(slot, err);
         if (slot->location->replica_count > 0 && slot_send(slot))
             continue;

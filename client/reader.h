@@ -52,6 +52,7 @@ struct read_slot {
     /* under the group's lock; written by the loop's thread until done */
     bool done;
     enum gfs_err err;
+    uint32_t version; /* of the chunk that was read */
     size_t crc_count;
     uint32_t crcs[BLOCK_CRC_MAX];
     char detail[160];
