@@ -248,8 +248,10 @@ static void lease_leased(struct op *op, enum gfs_err err, const struct lease_gra
         ask_without_replicas(op, inode, chunk);
         return;
     }
-    if (err == GFS_OK && (chunk == NULL || chunk->handle != grant->handle)) {
-        err = GFS_ERR_BUSY; /* truncated away meanwhile */
+    /* Truncated away meanwhile, or another chunk took its place: the file is there. */
+    if (err == GFS_ERR_STALE_HANDLE ||
+        (err == GFS_OK && (chunk == NULL || chunk->handle != grant->handle))) {
+        err = GFS_ERR_BUSY;
     }
     if (err != GFS_OK) {
         fail_lease(op, err);

@@ -131,7 +131,7 @@ static void draw_master_options(void)
     args_number(args, "startup_wait_ms", draw(500, 3000));
     args_number(args, "collect_delay_s", draw(1, 8));
     args_number(args, "collect_quarantine_s", draw(1, 8));
-    args_number(args, "anonymous_ttl_s", draw(5, 30));
+    args_number(args, "anonymous_ttl_s", draw(60, 200));
 }
 
 static void draw_server_options(void)

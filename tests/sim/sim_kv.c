@@ -182,8 +182,10 @@ static enum gfs_err write_error(struct kv *kv, const struct kv_batch *batch)
 {
     if (kv->failed)
         return GFS_ERR_IO;
-    if (sim->current && sim_disk_is_full(kv->disk, batch->bytes))
+    if (sim->current && sim_disk_is_full(kv->disk, batch->bytes)) {
+        kv->disk->had_failure = true;
         return GFS_ERR_NO_SPACE;
+    }
     return GFS_OK;
 }
 
@@ -218,7 +220,7 @@ static enum gfs_err write_locked(struct kv *kv, const struct kv_batch *batch, bo
     if (err == GFS_ERR_IO || (err != GFS_OK && sim_chance(SIM_STREAM_DISK, 500)))
         return err;
     if (err == GFS_ERR_NO_SPACE) /* the log's end is torn: nothing goes behind it */
-        kv->failed = kv->disk->had_failure = true;
+        kv->failed = true;
     db->last_number++;
     for (size_t i = 0; i < batch->count; i++) {
         const struct kv_entry *entry = &batch->entries[i];
