@@ -266,9 +266,19 @@ static void compared(struct loop_task *task)
         sync_step(sync);
 }
 
+/* As store_window gives them. */
+static int window_order(const void *a, const void *b)
+{
+    const struct store_append *left = a, *right = b;
+
+    if (left->producer != right->producer)
+        return left->producer < right->producer ? -1 : 1;
+    return left->sequence < right->sequence ? -1 : left->sequence > right->sequence;
+}
+
 /*
- * An append that only we have, behind the source's end, was acknowledged to nobody, and its bytes
- * will be others. (We were ahead: then we are corrupt.) Length 0 says that it is not known.
+ * An append or write that only we know of was acknowledged to nobody, and its bytes will be others.
+ * (We were ahead: then we are corrupt.) Length 0 says that it is not known.
  */
 static enum gfs_err window_unknow(struct sync *sync)
 {
@@ -280,7 +290,8 @@ static enum gfs_err window_unknow(struct sync *sync)
     if (err != GFS_OK)
         return err;
     for (size_t i = 0; i < count; i++) {
-        if ((uint64_t)entries[i].offset_bytes + entries[i].length_bytes <= sync->length_bytes)
+        if (sync->window_count > 0 && bsearch(&entries[i], sync->window, sync->window_count,
+                                              sizeof *entries, window_order))
             continue;
         entries[extra] = entries[i];
         entries[extra].offset_bytes = 0;

@@ -399,8 +399,8 @@ static void retry_look(struct storepool_job *job)
     if (write->local_err == GFS_ERR_NO_CHUNK)
         write->local_err = GFS_OK;
     for (size_t i = 0; i < count; i++)
-        write->known |=
-            entries[i].producer == msg->producer && entries[i].sequence == msg->sequence;
+        write->known |= entries[i].producer == msg->producer &&
+                        entries[i].sequence == msg->sequence && entries[i].length_bytes > 0;
     free(entries);
     write->local_task.fn = retry_known;
     loop_post(write->cs->control.loop, &write->local_task);

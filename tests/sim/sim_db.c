@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "chunkserver/store_record.h"
 #include "sim_disk.h"
 
 #define DB_RETIRE_1000 20u /* writes after which a new log is begun */
@@ -194,6 +195,16 @@ void sim_db_drop_record(struct sim_db *db)
     for (struct sim_key *key = db->head.next[0]; key; key = key->next[0])
         if (key->newest && key->newest->bytes && sim_below(SIM_STREAM_DISK, ++count) == 0)
             found = key;
-    if (found)
-        found->newest = NULL;
+    if (!found)
+        return;
+    if (found->len_bytes == STORE_RECORD_KEY_BYTES) {
+        struct store_record record;
+
+        if (store_record_decode(found->bytes, found->len_bytes, &record) == GFS_OK)
+            sim_trace("%s loses record %llu, kind %u of %016llx, offset %u, length %u, version %u",
+                      db->path, (unsigned long long)record.seq, record.kind,
+                      (unsigned long long)record.handle, record.offset_bytes, record.length_bytes,
+                      record.version);
+    }
+    found->newest = NULL;
 }
