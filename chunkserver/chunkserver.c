@@ -239,6 +239,7 @@ static void tick(struct loop_timer *timer)
     if (cs->closed)
         return;
     mutation_tick(cs->mutations, now_ms);
+    pushbuf_expire(cs->pushbuf, now_ms);
     cs_mutations_drain(cs);
     cs_scrub_tick(cs);
     watch_store(cs);

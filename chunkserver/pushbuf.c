@@ -384,6 +384,13 @@ bool pushbuf_data_fits(const struct pushbuf_data *data, uint32_t chunk_offset_by
     return data->first_block_bytes == to_boundary;
 }
 
+void pushbuf_expire(struct pushbuf *pushbuf, uint64_t now_ms)
+{
+    pthread_mutex_lock(&pushbuf->lock);
+    expire_old(pushbuf, now_ms);
+    pthread_mutex_unlock(&pushbuf->lock);
+}
+
 void pushbuf_stat(struct pushbuf *pushbuf, struct pushbuf_stat *ret_stat)
 {
     pthread_mutex_lock(&pushbuf->lock);

@@ -72,6 +72,8 @@ const struct store_piece *pushbuf_data_pieces(const struct pushbuf_data *data, s
 /* Do the block boundaries of the data fall right for a write at this chunk offset? */
 bool pushbuf_data_fits(const struct pushbuf_data *data, uint32_t chunk_offset_bytes);
 
+/* Drops what nobody has used for expire_ms. Every pushbuf_add does so too. */
+void pushbuf_expire(struct pushbuf *pushbuf, uint64_t now_ms);
 void pushbuf_stat(struct pushbuf *pushbuf, struct pushbuf_stat *ret_stat);
 
 #endif

@@ -118,6 +118,7 @@ struct sim {
     uint64_t events; /* run so far */
     uint64_t trace_hash;
     struct sim_node *current; /* whose code is running; NULL: nobody's */
+    struct sim_node *ran;     /* whose event was the last; for check_after_event */
     struct sim_node nodes[SIM_NODES_MAX];
     uint32_t node_count, server_count, client_count;
     struct sim_link links[SIM_NODES_MAX][SIM_NODES_MAX]; /* [from][to] */

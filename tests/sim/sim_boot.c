@@ -147,7 +147,7 @@ static void draw_server_options(void)
     args_number(args, "apply_timeout_ms", draw(400, 3000));
     args_number(args, "gap_timeout_ms", draw(100, 1000));
     args_number(args, "report_interval_ms", draw(300, 3000));
-    args_number(args, "push_ttl_s", draw(2, 20));
+    args_number(args, "push_ttl_s", draw(2, 15));
     args_number(args, "free_min", 1u << 20);
     args_number(args, "replay_max", 1u << draw(16, 22));
     boot.data_db_max_bytes = 1u << draw(19, 23);

@@ -199,7 +199,7 @@ bool sim_step(uint64_t until_us)
         sim_fail("more than %u events: something spins", SIM_EVENTS_MAX);
     sim_mix(sim->now_us);
     sim_mix(event->node ? event->node->index + 1 : 0);
-    sim->current = event->node;
+    sim->current = sim->ran = event->node;
     event->fn(event);
     sim->current = NULL;
     check_after_event();

@@ -335,6 +335,22 @@ static void what_a_later_clock_put_in_is_not_old(void **state)
     pushbuf_free(pushbuf);
 }
 
+static void old_data_goes_when_asked(void **state)
+{
+    struct pushbuf *pushbuf = pushbuf_new(&limits);
+    struct pushbuf_stat stat;
+
+    assert_int_equal(add(pushbuf, 1, 0, 65536, 65536, 65536, 0), GFS_OK);
+    pushbuf_expire(pushbuf, limits.expire_ms - 1);
+    pushbuf_stat(pushbuf, &stat);
+    assert_int_equal(stat.entries, 1);
+    pushbuf_expire(pushbuf, limits.expire_ms);
+    pushbuf_stat(pushbuf, &stat);
+    assert_int_equal(stat.entries, 0);
+    assert_int_equal(stat.bytes, 0);
+    pushbuf_free(pushbuf);
+}
+
 static void many_small_ones_are_bounded_by_number(void **state)
 {
     struct pushbuf *pushbuf = pushbuf_new(&limits);
@@ -361,6 +377,7 @@ int main(void)
         cmocka_unit_test(the_end_of_a_chain_finds_room_when_its_beginning_does_not),
         cmocka_unit_test(parts_behind_a_refused_one_take_no_room),
         cmocka_unit_test(what_a_later_clock_put_in_is_not_old),
+        cmocka_unit_test(old_data_goes_when_asked),
         cmocka_unit_test(many_small_ones_are_bounded_by_number),
     };
 
