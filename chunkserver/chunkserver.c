@@ -16,6 +16,7 @@
 #include "rpc.pb-c.h"
 
 #define CS_UNSETTLED_EXTRA_MS 1000u
+#define CS_UNSETTLED_KEPT_MS  4000u
 #define CS_TICK_MS            100u
 #define CS_DRAIN_POLL_MS      10u
 #define CS_WINDOW_MAX         256u
@@ -235,11 +236,13 @@ static void tick(struct loop_timer *timer)
         (struct chunkserver *)((char *)timer - offsetof(struct chunkserver, tick));
     uint64_t now_ms = loop_now_ms();
     bool draining = cs->drain_until_ms > 0;
+    uint64_t handle;
 
     if (cs->closed)
         return;
     mutation_tick(cs->mutations, now_ms);
     pushbuf_expire(cs->pushbuf, now_ms);
+    store_hold_settled(cs->store, mutation_stuck(cs->mutations, now_ms, &handle, 1) > 0);
     cs_mutations_drain(cs);
     cs_scrub_tick(cs);
     watch_store(cs);
@@ -304,6 +307,8 @@ static enum gfs_err open_store(struct chunkserver *cs, char *ret_detail)
         .write_buffer_bytes = options->write_buffer,
         .free_min_bytes = options->free_min,
         .replay_max_bytes = options->replay_max,
+        /* Longer than it takes to see that a mutation does not settle by itself. */
+        .unsettled_ms = options->apply_timeout_ms + CS_UNSETTLED_EXTRA_MS + CS_UNSETTLED_KEPT_MS,
         .sync = !options->debug_no_sync,
     };
     char path[sizeof cs->dir->path + 8];

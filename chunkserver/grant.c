@@ -92,6 +92,7 @@ void cs_grant_lease(struct chunkserver *cs, struct rpc_request *take_request)
     const Gfs__GrantLeaseRequest *msg = (const Gfs__GrantLeaseRequest *)take_request->msg;
     struct store_chunk chunk;
     struct grant *grant;
+    enum gfs_err err;
 
     if (msg->revoke) {
         mutation_revoke(cs->mutations, msg->handle, msg->version);
@@ -113,7 +114,10 @@ void cs_grant_lease(struct chunkserver *cs, struct rpc_request *take_request)
     }
     grant->job.fn = window_load;
     grant->job.key = msg->handle;
-    grant->err = storepool_submit(cs->pool, &grant->job);
-    if (grant->err != GFS_OK)
+    /* The job may be done, and the grant gone, before this returns. */
+    err = storepool_submit(cs->pool, &grant->job);
+    if (err != GFS_OK) {
+        grant->err = err;
         grant_end(grant, NULL);
+    }
 }

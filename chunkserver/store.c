@@ -145,6 +145,11 @@ void store_mark_corrupt(struct store *store, uint64_t handle)
     store_task_submit(store, task);
 }
 
+void store_hold_settled(struct store *store, bool hold)
+{
+    store->settled_held = hold;
+}
+
 enum gfs_err store_sync(struct store *store)
 {
     pthread_mutex_lock(&store->queue_lock);

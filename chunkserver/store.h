@@ -45,8 +45,8 @@ struct store_chunk {
     uint64_t serial; /* of the last mutation */
     bool corrupt;    /* a record of it is known to be gone or bad */
     bool appended;   /* it has an append window */
-    /* Since the open: written within unsettled_ms before the crash or stop, and no version set
-     * since. Whether every replica has those mutations is not known. */
+    /* Touched within unsettled_ms before the crash or stop, and no version set since the open:
+     * whether every replica has its last mutations is not known. */
     bool unsettled;
 };
 
@@ -167,6 +167,9 @@ enum gfs_err store_chunk_get(struct store *store, uint64_t handle,
 size_t store_list(struct store *store, uint64_t from, struct store_chunk *ret_chunks, size_t max);
 /* From memory (free space is refreshed about once a second): never blocks. */
 void store_stat(struct store *store, struct store_stat *ret_stat);
+/* While held, all that has been written since is in doubt after a crash, however long ago: there
+ * are mutations of which the caller does not know whether every replica has them. Never blocks. */
+void store_hold_settled(struct store *store, bool hold);
 /* Waits until everything submitted before is durable. Blocks. */
 enum gfs_err store_sync(struct store *store) GFS_MUST_CHECK;
 /* The append window of a chunk, at most GFS_APPEND_ENTRIES_MAX entries, by producer and sequence.

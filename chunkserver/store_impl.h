@@ -133,6 +133,7 @@ struct store {
     uint64_t settled_seq; /* as it is in the index */
 
     /* any thread */
+    _Atomic bool settled_held;
     _Atomic bool failed;
     _Atomic bool full; /* below the watermark of free space, or a commit met the end of it */
     _Atomic uint64_t applied_seq;

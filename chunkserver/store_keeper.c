@@ -83,7 +83,7 @@ static enum gfs_err settled_note(struct store *store)
         store->settle_seq[store->settle_next] = store->applied_seq;
         store->settle_next = (store->settle_next + 1) % STORE_SETTLE_SLOTS;
     }
-    if (settled_seq == store->settled_seq)
+    if (settled_seq == store->settled_seq || store->settled_held)
         return GFS_OK;
     struct kv_batch *batch = kv_batch_new();
     if (batch == NULL)

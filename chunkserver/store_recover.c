@@ -174,7 +174,8 @@ static enum gfs_err doubts_collect(struct store *store, uint64_t settled_seq)
     for (const struct store_entry *entry = store_table_at_least(table, 0); entry != NULL;
          entry = entry->handle == UINT64_MAX ? NULL
                                              : store_table_at_least(table, entry->handle + 1)) {
-        if (entry->state_seq <= settled_seq || entry->serial >> 32 != entry->version)
+        /* A version set since proves nothing: its round may have been given up. */
+        if (entry->state_seq <= settled_seq || (uint32_t)entry->serial == 0)
             continue;
         if (store->doubt_count == cap) {
             cap = cap != 0 ? 2 * cap : 64;

@@ -172,9 +172,9 @@ static void check_chunk_replicas(struct service *service, const struct chunk *ch
         /* Some may be cut, and some not yet; the next lease cuts them all. */
         if (!chunk->truncating)
             check_two(&replicas[0], &replicas[i]);
-        /* An index made anew does not know of writes any more, of appends only; and the window of a
-         * copy made again by a replay may know of more of the source's, which nobody asks it of. */
-        if (was_damaged() || chunk->copied || chunk->truncating)
+        /* An index made anew knows of appends, and not of writes any more; and the window of a copy
+         * made again by a replay may know of more of the source's, which nobody asks it of. */
+        if (!replicas[0].digest.chunk.appended || chunk->copied || chunk->truncating)
             continue;
         check_windows(&replicas[0], &replicas[i]);
         check_windows(&replicas[i], &replicas[0]);
