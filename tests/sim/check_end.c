@@ -11,6 +11,7 @@
 #include "master/service_op.h"
 #include "sim_disk.h"
 #include "tests/sim/check.h"
+#include "tests/sim/work.h"
 
 /* Heartbeats, reports and scrubs go on. */
 #define END_CALLS_EACH 3u
@@ -150,6 +151,23 @@ static void check_windows(const struct replica *one, const struct replica *other
     }
 }
 
+static bool is_of_log(struct namespace *ns, const struct chunk *chunk)
+{
+    for (uint32_t i = 0; i < sim->work->log_count; i++) {
+        const char *path = sim->work->logs[i].path;
+        struct inode_attr attr;
+        struct inode *inode;
+
+        if (ns_lookup(ns, path, strlen(path), &inode) != GFS_OK)
+            continue;
+        ns_attr(ns, inode, &attr);
+        for (uint32_t j = 0; j < attr.chunk_count; j++)
+            if (ns_chunk_at(ns, inode, j) == chunk)
+                return true;
+    }
+    return false;
+}
+
 static void check_chunk_replicas(struct service *service, const struct chunk *chunk)
 {
     const struct chunkmap *map = ns_chunkmap(service->parts.ns);
@@ -174,7 +192,7 @@ static void check_chunk_replicas(struct service *service, const struct chunk *ch
             check_two(&replicas[0], &replicas[i]);
         /* An index made anew knows of appends, and not of writes any more; and the window of a copy
          * made again by a replay may know of more of the source's, which nobody asks it of. */
-        if (!replicas[0].digest.chunk.appended || chunk->copied || chunk->truncating)
+        if (!is_of_log(service->parts.ns, chunk) || chunk->copied || chunk->truncating)
             continue;
         check_windows(&replicas[0], &replicas[i]);
         check_windows(&replicas[i], &replicas[0]);

@@ -8,16 +8,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "sim_disk.h"
 #include "tests/sim/work.h"
 
-#define COPY_PAUSE_US (900 * SIM_MS)
-#define COPY_AGAIN_US (200 * SIM_MS)
-#define COPY_TRIES    60u
+#define COPY_PAUSE_US   (900 * SIM_MS)
+#define COPY_AGAIN_US   (200 * SIM_MS)
+#define COPY_TRIES      60u
+#define COPY_TRIES_LOST 2u /* when replicas may be lost for good */
 
 struct copy {
     char path[WORK_PATH_BYTES];
     uint64_t call_us, return_us;
 };
+
+static uint32_t tries_max(void)
+{
+    return sim_disk_damages(sim_server(0)->disk) > 0 ? COPY_TRIES_LOST : COPY_TRIES;
+}
 
 static void note(const struct worker *worker, const struct copy *copy, enum history_kind kind,
                  uint64_t object, uint64_t value)
@@ -40,7 +47,7 @@ static void copy_of_file(struct worker *worker, const struct copy *copy, uint32_
     struct gfs_file *file = NULL;
     uint32_t region = 0;
 
-    for (uint32_t tries = 0; tries < COPY_TRIES && region < WORK_REGIONS; tries++) {
+    for (uint32_t tries = 0; tries < tries_max() && region < WORK_REGIONS; tries++) {
         enum gfs_err err = GFS_OK;
 
         if (!file)
@@ -107,7 +114,7 @@ static void copy_of_log(struct worker *worker, const struct copy *copy, uint32_t
     size_t count = 0;
     enum gfs_err err = GFS_ERR_BUSY;
 
-    for (uint32_t tries = 0; tries < COPY_TRIES && err != GFS_OK; tries++) {
+    for (uint32_t tries = 0; tries < tries_max() && err != GFS_OK; tries++) {
         uint64_t offset = 0;
 
         if (tries > 0)
