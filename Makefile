@@ -185,7 +185,17 @@ SIM_WRAP  := pthread_create pthread_join pthread_setname_np pthread_mutex_init \
 $(BUILD)/tests/sim: $(SIM_O) $(SIM_UNDER) $(PROTO_O)
 	@mkdir -p $(@D)
 	$(call say,LINK)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $(SIM_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(call sim_link,$@,$^)
+
+# What tests/sim/mutants.py needs to make the same with one object in the place of another.
+sim_link = $(CC) $(CFLAGS) $(LDFLAGS) $(SIM_WRAP:%=-Wl,--wrap=%) -o $(1) $(2) $(PKG_LIBS)
+.PHONY: print-SIM_COMPILE print-SIM_LINK print-SIM_OBJECTS
+print-SIM_COMPILE:
+	@echo $(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS)
+print-SIM_LINK:
+	@echo $(call sim_link,PROGRAM,OBJECTS)
+print-SIM_OBJECTS:
+	@echo $(SIM_O) $(SIM_UNDER) $(PROTO_O)
 
 # The same targets twice: with libFuzzer (CC=clang), and with a main that replays the corpus.
 $(BUILD)/fuzz/%: $(BUILD)/obj/tests/fuzz/%.o $(ROLE_LIBS)
@@ -214,10 +224,11 @@ CUTS ?= 20
 SEED ?= 1
 SEEDS ?= 10000
 SIM_ARGS ?=
+MUTANT_SEEDS ?= 2000
 MINUTES ?= 3
 RUN_TESTS = $(PYTHON) tools/run_tests.py
 
-.PHONY: test test-unit test-e2e test-asan test-tsan fuzz powercut chaos sim sim-run
+.PHONY: test test-unit test-e2e test-asan test-tsan fuzz powercut chaos sim sim-run sim-mutants
 test: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	@$(submake) tests
 	@BUILD=$(BUILD) $(RUN_TESTS) --name test unit replay e2e
@@ -246,6 +257,9 @@ sim: $(BUILD)/.deps-build
 sim-run: $(BUILD)/.deps-build
 	@$(submake) $(BUILD)/tests/sim
 	@$(BUILD)/tests/sim --seed $(SEED) --seeds $(SEEDS) --jobs $(JOBS) $(SIM_ARGS)
+sim-mutants: $(BUILD)/.deps-build
+	@$(submake) $(BUILD)/tests/sim
+	@BUILD=$(BUILD) $(PYTHON) tests/sim/mutants.py --seeds $(MUTANT_SEEDS)
 chaos: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	@$(submake) all $(BUILD)/tests/check_history $(BUILD)/tests/chaos_client
 	@BUILD=$(BUILD) $(PYTHON) tests/chaos/chaos.py --seed $(SEED) --minutes $(MINUTES) \
@@ -301,6 +315,7 @@ help:
 	@echo "make powercut      power cuts on loop-mounted XFS and ext4, CUTS=20 each (root)"
 	@echo "make sim           one seed of the simulator with its whole trace, SEED=1 SIM_ARGS=--help"
 	@echo "make sim-run       many: SEEDS=10000 from SEED=1 on; what fails is shown with its trace"
+	@echo "make sim-mutants   bugs planted in the code: each must be found within 2000 seeds"
 	@echo "make chaos         faults without pause and a checker, SEED=1 MINUTES=3 (root)"
 	@echo "make lint          format, static analysis, floors, sizes; make format: clang-format"
 	@echo "make install       PREFIX=/usr/local DESTDIR= LIBDIR= UNITDIR="

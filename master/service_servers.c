@@ -83,6 +83,7 @@ void service_register(struct service *service, struct rpc_request *take_request)
         return;
     }
     if (!same_link) {
+        service->came_back_ms = loop_now_ms();
         rpc_conn_ref(claim.link);
         lease_server_down(service->leases, server->slot);
         service_snapshot_server_down(service, server->slot);

@@ -18,7 +18,8 @@
 #define SETTLE_AGAIN_MS 2000u /* between two rounds of one chunk */
 /* A server that has just gone away often comes back; a round without it makes its replicas stale.
  */
-#define SETTLE_PATIENCE_MS 5000u
+#define SETTLE_PATIENCE_MS     5000u
+#define SETTLE_PATIENCE_MAX_MS 60000u /* when one after the other comes back */
 
 struct service_settle {
     uint64_t handle;
@@ -83,6 +84,16 @@ static bool misses_somebody(const struct service *service, const struct chunk *c
     return false;
 }
 
+/* Where one has just come back the next one may be on its way. */
+static bool is_early(const struct service *service, const struct service_settle *settle)
+{
+    uint64_t now_ms = loop_now_ms();
+    uint64_t from_ms =
+        settle->since_ms > service->came_back_ms ? settle->since_ms : service->came_back_ms;
+    return now_ms < from_ms + SETTLE_PATIENCE_MS &&
+           now_ms < settle->since_ms + SETTLE_PATIENCE_MAX_MS;
+}
+
 /* True: the round has begun, or there is no reason for one. */
 static bool settle_chunk(struct service *service, const struct service_settle *settle)
 {
@@ -95,7 +106,7 @@ static bool settle_chunk(struct service *service, const struct service_settle *s
     if (lease_is_moving(service->leases, handle)) {
         return false;
     }
-    if (misses_somebody(service, chunk) && loop_now_ms() < settle->since_ms + SETTLE_PATIENCE_MS) {
+    if (misses_somebody(service, chunk) && is_early(service, settle)) {
         return false;
     }
     fill_chunk(service, chunk, &state);

@@ -40,6 +40,6 @@ def test_the_scrub_of_idle_chunks_finds_and_repairs(make_cluster):
         server_options=ON_DISK + ["--scrub-rate", "64M", "--scrub-pause-s", "1"])
     data, bad = store_with_bad_block(cluster)
     wait_until(lambda: "scrub_bad" in bad.log(1000), "the bad block is found")
-    wait_until(lambda: "chunk_settle" in cluster.master.log(1000), "the repair begins")
+    wait_until(lambda: "replica_sync" in cluster.master.log(1000), "the repair begins")
     cluster.wait_replicas_ok("/f", 3)
     each_alone_has(cluster, "/f", data)

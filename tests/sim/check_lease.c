@@ -36,6 +36,9 @@ static bool obeys(uint32_t server, uint64_t handle, uint32_t version)
 
 static bool is_usable(const struct mutation_chunk *chunk, uint32_t server)
 {
+    /* A fresh chunk whose primary's answer was lost goes to other servers; no client was told. */
+    if (chunk->fresh && chunk->next_serial == mutation_serial_first(chunk->version))
+        return false;
     if (!obeys(server, chunk->handle, chunk->version))
         return false;
     for (uint32_t i = 0; i < sim->server_count; i++)

@@ -109,7 +109,6 @@ struct sim_options {
     bool no_faults;
     const char *faults; /* names of kinds, with commas; NULL: drawn */
     bool verbose;       /* trace on stdout */
-    const char *mutant; /* name of a planted bug, for mutants.py; may be NULL */
 };
 
 struct sim {

@@ -28,6 +28,7 @@ struct main_options {
     uint64_t seeds;
     uint32_t jobs;
     bool twice; /* each seed again, and the two compared */
+    bool first; /* no more after one that failed, and no trace */
 };
 
 struct main_job {
@@ -129,7 +130,7 @@ static void tell_failure(const struct main_options *options, struct main_job *jo
                  WTERMSIG(status) == SIGALRM ? "it hangs" : strsignal(WTERMSIG(status)));
     printf("seed %llu: FAILED after %llu events, at %.3f s: %s\n", (unsigned long long)job->seed,
            (unsigned long long)result->events, (double)result->virtual_us / 1e6, result->text);
-    if (!options->sim.verbose && tally->traced++ < MAIN_TRACES_MAX) {
+    if (!options->sim.verbose && !options->first && tally->traced++ < MAIN_TRACES_MAX) {
         pid_t pid = fork_seed(options, result, job->seed, true);
 
         if (pid > 0)
@@ -186,6 +187,10 @@ static void run_all(const struct main_options *options, struct main_tally *tally
 
     assert(results != MAP_FAILED);
     while (next < options->seeds || running > 0) {
+        if (options->first && tally->failed > 0)
+            next = options->seeds;
+        if (next >= options->seeds && running == 0)
+            break;
         struct main_job *job = job_of(jobs, options->jobs, 0);
         int status;
 
@@ -209,10 +214,9 @@ static void run_all(const struct main_options *options, struct main_tally *tally
 
 static void usage(void)
 {
-    puts("sim [--seed N] [--seeds K] [--jobs J] [--verbose] [--twice]\n"
+    puts("sim [--seed N] [--seeds K] [--jobs J] [--verbose] [--first] [--twice]\n"
          "    [--servers N] [--clients N] [--racks N] [--ops N] [--fault-ms MS] [--no-faults]\n"
-         "    [--faults kill,power,cut,partition,slow,pause,break,loss,wall,disk]\n"
-         "    [--mutant NAME]");
+         "    [--faults kill,power,cut,partition,slow,pause,break,loss,wall,disk]");
 }
 
 static uint64_t number(const char *text)
@@ -242,6 +246,9 @@ static void set_option(struct main_options *options, int option, const char *tex
     case 'v':
         options->sim.verbose = true;
         break;
+    case '1':
+        options->first = true;
+        break;
     case '2':
         options->twice = true;
         break;
@@ -263,9 +270,6 @@ static void set_option(struct main_options *options, int option, const char *tex
     case 'n':
         options->sim.no_faults = true;
         break;
-    case 'm':
-        options->sim.mutant = text;
-        break;
     case 'F':
         options->sim.faults = text;
         break;
@@ -282,6 +286,7 @@ static void parse(int argc, char **argv, struct main_options *ret_options)
         {"seeds", required_argument, NULL, 'k'},
         {"jobs", required_argument, NULL, 'j'},
         {"verbose", no_argument, NULL, 'v'},
+        {"first", no_argument, NULL, '1'},
         {"twice", no_argument, NULL, '2'},
         {"servers", required_argument, NULL, 'S'},
         {"clients", required_argument, NULL, 'C'},
@@ -289,7 +294,6 @@ static void parse(int argc, char **argv, struct main_options *ret_options)
         {"ops", required_argument, NULL, 'o'},
         {"fault-ms", required_argument, NULL, 'f'},
         {"no-faults", no_argument, NULL, 'n'},
-        {"mutant", required_argument, NULL, 'm'},
         {"faults", required_argument, NULL, 'F'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},

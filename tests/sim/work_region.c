@@ -5,12 +5,19 @@
 #include "tests/sim/work.h"
 
 #define REGION_PAUSE_US (300 * SIM_MS)
+#define REGION_HOT      2u
 #define REGION_WORDS    (131072u / 8)
 #define REGION_TORN     UINT64_MAX /* a value that nobody writes */
 
 struct region_files {
     struct gfs_file *open[WORK_FILES_MAX]; /* for writing */
 };
+
+/* Some are read and written much more often than others: that is where orders matter. */
+static uint32_t draw_region(void)
+{
+    return (uint32_t)work_draw(work_draw(10) < 6 ? REGION_HOT : WORK_REGIONS);
+}
 
 enum gfs_err work_region_read(struct gfs_file *file, uint32_t region, uint64_t *ret_value)
 {
@@ -59,7 +66,7 @@ static void region_write(struct worker *worker, struct region_files *files, uint
 {
     const char *path = sim->work->files[file].path;
     uint32_t count = work_draw(3) > 0 ? 1 : 1 + (uint32_t)work_draw(WORK_PENDING_MAX - 1);
-    uint32_t region = (uint32_t)work_draw(WORK_REGIONS);
+    uint32_t region = draw_region();
     enum gfs_err err = GFS_OK;
 
     if (!files->open[file])
@@ -90,7 +97,7 @@ static void region_write(struct worker *worker, struct region_files *files, uint
 static void region_read(struct worker *worker, struct region_files *files, uint32_t file)
 {
     const char *path = sim->work->files[file].path;
-    uint32_t region = (uint32_t)work_draw(WORK_REGIONS);
+    uint32_t region = draw_region();
     struct gfs_file *reader = files->open[file];
     struct history_op op = op_of(HISTORY_READ, file, region, 0);
     uint64_t value;
