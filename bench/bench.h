@@ -59,6 +59,8 @@ double bench_median(double *values, size_t count);
 bool bench_write_run(struct bench *bench);
 bool bench_read_run(struct bench *bench);
 bool bench_small_run(struct bench *bench);
+bool bench_append_run(struct bench *bench);
+bool bench_failover_run(struct bench *bench);
 bool bench_meta_run(struct bench *bench);
 bool bench_lesson_run(struct bench *bench);
 bool bench_compare_run(struct bench *bench);

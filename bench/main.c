@@ -16,6 +16,10 @@ static const struct bench_kind main_kinds[] = {
      bench_write_run},
     {"meta", "stat and durable create with pipelining clients", 4, bench_meta_run},
     {"small", "files of 4 KiB created, written and durable", 16, bench_small_run},
+    {"append", "records of 1 and 64 KiB from 1, 4 and 16 producers to one file", 16,
+     bench_append_run},
+    {"failover", "how long a writer stalls when the primary, or a secondary, is killed", 1,
+     bench_failover_run},
     {"engine", "the chunk store alone beside raw LevelDB", 1, bench_compare_run},
     {"concurrency", "who waits for one slow chunk: sequential server, threads, processes", 8,
      bench_lesson_run},
@@ -31,7 +35,8 @@ static const struct config_option main_options[] = {
 
 static const struct config_program main_program = {
     .name = "gfs-bench",
-    .summary = "gfs-bench read|write|meta|small|engine|concurrency [--OPTION VALUE ...]\n"
+    .summary = "gfs-bench BENCH [--OPTION VALUE ...]; read, write, meta, small, append, failover,\n"
+               "engine, concurrency: "
                "measures a cluster; without --master it starts one of its own and removes it",
     .examples = "  gfs-bench write --clients 8 --size 256M --json\n"
                 "  gfs-bench small --files 20000\n"
@@ -87,7 +92,7 @@ int main(int argc, char **argv)
     bench.kind = name ? main_find(name) : NULL;
     if (!bench.kind) {
         bench_fail(name ? "unknown bench %s; see gfs-bench --help"
-                        : "name a bench: read, write, meta, small, engine or concurrency%s",
+                        : "name a bench; see gfs-bench --help%s",
                    name ? name : "");
         config_release(&main_program, &bench.options);
         return 2;
