@@ -71,9 +71,14 @@ static void fill_chunk(const struct service *service, const struct chunk *chunk,
     }
 }
 
+/* A good replica's server is down, or may not have told this master of its replica yet. */
 static bool misses_somebody(const struct service *service, const struct chunk *chunk)
 {
     const struct chunkmap *map = ns_chunkmap(service->parts.ns);
+    if (loop_now_ms() - service->started_ms < 2 * SETTLE_PATIENCE_MS &&
+        chunk_count_locations(map, chunk, CHUNK_LOCATION_OK) < chunk->goal) {
+        return true;
+    }
     for (uint32_t i = 0; i < chunk->location_count; i++) {
         struct chunk_location location = chunk_location(map, chunk, i);
         if (location.state == CHUNK_LOCATION_OK &&

@@ -1,6 +1,8 @@
 /* The command line of the chaos client, and what its modes share. See the header. */
 #include "chaos_client.h"
 
+#define CONNECT_MAX_US 60000000u
+
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -100,6 +102,17 @@ static bool options_parse(int argc, char **argv, struct chaos_options *ret_optio
     return ret_options->mode && ret_options->master && ret_options->folder && ret_options->out;
 }
 
+/* The master may be out of reach for as long as a fault takes. */
+static bool connect_at_last(const struct chaos_options *options,
+                            const struct gfs_options *fs_options, struct gfs **ret_fs)
+{
+    uint64_t until_us = chaos_now_us() + CONNECT_MAX_US;
+    while (gfs_connect(options->master, fs_options, ret_fs) != GFS_OK)
+        if (chaos_now_us() > until_us)
+            return false;
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -124,7 +137,7 @@ int main(int argc, char **argv)
         perror(options.out);
         return 1;
     }
-    if (gfs_connect(options.master, &fs_options, &chaos.fs) != GFS_OK) {
+    if (!connect_at_last(&options, &fs_options, &chaos.fs)) {
         fprintf(stderr, "%s\n", gfs_last_error());
         fclose(chaos.log.file);
         return 1;

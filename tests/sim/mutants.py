@@ -78,8 +78,6 @@ MUTANTS = [
     ("a replayed copy asks the index", "chunkserver/store_delta.c",
      "return record->map != NULL ? apply_map(delta, record) : apply_copy(delta, record);",
      "return apply_copy(delta, record);"),
-    ("NO_SPACE is a clear refusal of a version", "master/lease.c",
-     "    case GFS_ERR_READ_ONLY:\n", "    case GFS_ERR_READ_ONLY:\n    case GFS_ERR_NO_SPACE:\n"),
     ("a reader believes in a location that moved", "client/reader.c",
      "if (slot->real_bytes == 0 || slot->version == slot->location->version)", "if (true)"),
     ("a cut leaves writes known", "chunkserver/store_window.c",
