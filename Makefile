@@ -230,8 +230,8 @@ RUN_TESTS = $(PYTHON) tools/run_tests.py
 
 .PHONY: test test-unit test-e2e test-asan test-tsan fuzz powercut chaos sim sim-run sim-mutants
 test: $(BUILD)/.deps-build $(BUILD)/.deps-test
-	@$(submake) tests
-	@BUILD=$(BUILD) $(RUN_TESTS) --name test unit replay e2e
+	@$(submake) tests $(BUILD)/tests/sim
+	@BUILD=$(BUILD) $(RUN_TESTS) --name test unit replay sim e2e
 test-unit: $(BUILD)/.deps-build $(BUILD)/.deps-test
 	@$(submake) unit replayers
 	@BUILD=$(BUILD) $(RUN_TESTS) --name test-unit unit replay
@@ -309,7 +309,7 @@ help:
 	@echo "make               build into $(BUILD)/ (BUILD=DIR, SANITIZE=address, OPT=-O0, CC=clang)"
 	@echo "make demo          store 256 MiB in three replicas, kill a chunkserver, read it back"
 	@echo "make cluster       leave a local cluster running; make cluster-stop ends it"
-	@echo "make test          unit and end-to-end tests (test-unit, test-e2e: one of them)"
+	@echo "make test          unit tests, 500 seeds of the simulator, end-to-end tests (test-unit, test-e2e: one of them)"
 	@echo "make test-asan     the same under AddressSanitizer and UBSan; test-tsan: ThreadSanitizer"
 	@echo "make fuzz          every fuzz target, FUZZ_SECONDS=60 in all"
 	@echo "make powercut      power cuts on loop-mounted XFS and ext4, CUTS=20 each (root)"

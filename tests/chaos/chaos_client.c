@@ -1,12 +1,12 @@
 /* The command line of the chaos client, and what its modes share. See the header. */
 #include "chaos_client.h"
 
-#define CONNECT_MAX_US 60000000u
-
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#define CONNECT_MAX_US 60000000u
 
 uint64_t chaos_now_us(void)
 {

@@ -216,17 +216,59 @@ static void kills_during_compaction_lose_nothing(void **state)
     rig_open(rig);
 }
 
+/* What the index says of the source is newer than the copy when that is replayed. */
+static int copy_child(const char *path)
+{
+    struct rig made = {.opts.sync = true, .opts.free_min_bytes = 1}, *rig = &made;
+    static uint8_t old[3 * 65536], new[65536];
+    rig_fill(old, sizeof(old), 1);
+    rig_fill(new, sizeof(new), 2);
+    snprintf(rig->path, sizeof(rig->path), "%s", path);
+    rig_open(rig);
+    assert_int_equal(rig_write(rig, 1, 0, old, sizeof(old)), GFS_OK);
+    assert_int_equal(rig_copy(rig, 1, 2, 1), GFS_OK);
+    assert_int_equal(rig_write(rig, 1, 0, new, sizeof(new)), GFS_OK);
+    assert_int_equal(rig_write(rig, 1, 2 * 65536 + 7, new, 500), GFS_OK);
+    _exit(0);
+}
+
+static void a_copy_is_of_its_moment_also_after_a_kill(void **state)
+{
+    struct rig *rig = *state;
+    static uint8_t old[3 * 65536];
+    int status;
+    rig_fill(old, sizeof(old), 1);
+    store_close(rig->store);
+    rig->store = NULL;
+    pid_t pid = fork();
+    if (pid == 0) {
+        execl("/proc/self/exe", "test", "--copy", rig->path, (char *)NULL);
+        _exit(127);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    rig_open(rig);
+    rig_expect(rig, 2, 0, sizeof(old), old);
+    struct store_chunk copy;
+    assert_int_equal(store_chunk_get(rig->store, 2, &copy), GFS_OK);
+    /* Its own serials: below those of any write under its version. */
+    assert_int_equal(copy.serial, (uint64_t)copy.version << 32);
+}
+
 int main(int argc, char **argv)
 {
     rig_fill(data, sizeof(data), 5);
     if (argc == 4 && strcmp(argv[1], "--child") == 0)
         return child_main(argv[2], argv[3]);
+    if (argc == 3 && strcmp(argv[1], "--copy") == 0)
+        return copy_child(argv[2]);
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         STORE_TEST(space_of_deleted_chunks_comes_back),
         STORE_TEST(after_compaction_the_index_can_be_made_again),
         STORE_TEST(readers_keep_what_compaction_removes),
         STORE_TEST(kills_during_compaction_lose_nothing),
+        STORE_TEST(a_copy_is_of_its_moment_also_after_a_kill),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "chunkserver/store_index.h"
+#include "chunkserver/store_map.h"
 #include "chunkserver/store_record.h"
 #include "chunkserver/store_table.h"
 #include "gfs_limits.h"
@@ -152,6 +153,54 @@ static void the_table_agrees_with_a_plain_array(void **state)
     store_table_release(&table);
 }
 
+/* Enough blocks for several parts, of one to a few extents. */
+static void a_map_of_extents_comes_back_part_by_part(void **state)
+{
+    enum { BLOCKS = 16384 };
+    struct store_map map = {0};
+    static struct store_extent made[BLOCKS][3];
+    static size_t counts[BLOCKS];
+    unsigned seed = 4;
+    for (uint32_t block = 0; block < BLOCKS; block++) {
+        counts[block] = block % 5 == 4 ? 0 : 1 + block % 3;
+        for (size_t i = 0; i < counts[block]; i++)
+            made[block][i] =
+                (struct store_extent){.seq = (uint64_t)rand_r(&seed) << (block % 30),
+                                      .start_bytes = (uint32_t)(i * 20000),
+                                      .length_bytes = 1 + (uint32_t)rand_r(&seed) % 20000};
+        if (counts[block] > 0)
+            assert_int_equal(store_map_add(&map, block, made[block], counts[block]), GFS_OK);
+    }
+    size_t parts = store_map_parts(&map), seen = 0;
+    assert_true(parts > 1);
+    for (size_t part = 0; part < parts; part++) {
+        uint32_t len, block;
+        const uint8_t *bytes = store_map_part(&map, part, &len);
+        assert_true(len <= STORE_MAP_PART_BYTES);
+        static struct store_extent extents[STORE_EXTENTS_MAX];
+        struct store_map_reader reader;
+        size_t count;
+        store_map_read(&reader, bytes, len);
+        while (store_map_next(&reader, &block, extents, &count) == GFS_OK) {
+            assert_int_equal(count, counts[block]);
+            for (size_t i = 0; i < count; i++) {
+                assert_int_equal(extents[i].seq, made[block][i].seq);
+                assert_int_equal(extents[i].start_bytes, made[block][i].start_bytes);
+                assert_int_equal(extents[i].length_bytes, made[block][i].length_bytes);
+            }
+            seen++;
+        }
+        /* Cut anywhere it ends, or is seen to be damaged: nothing is read behind its end. */
+        for (uint32_t cut = 0; cut < len && cut < 300; cut++) {
+            store_map_read(&reader, bytes, cut);
+            while (store_map_next(&reader, &block, extents, &count) == GFS_OK)
+                assert_true(count <= STORE_EXTENTS_MAX);
+        }
+    }
+    assert_int_equal(seen, BLOCKS - BLOCKS / 5);
+    store_map_release(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +208,7 @@ int main(void)
         cmocka_unit_test(records_that_break_a_limit_are_refused),
         cmocka_unit_test(extents_agree_with_a_map_of_bytes),
         cmocka_unit_test(the_table_agrees_with_a_plain_array),
+        cmocka_unit_test(a_map_of_extents_comes_back_part_by_part),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
