@@ -33,7 +33,7 @@ static bool varint_get(struct store_map_reader *reader, uint64_t *ret_value)
 
 static uint64_t zigzag(uint64_t difference)
 {
-    return difference << 1 ^ (uint64_t)((int64_t)difference >> 63);
+    return difference << 1 ^ (0 - (difference >> 63));
 }
 
 static uint64_t unzigzag(uint64_t value)

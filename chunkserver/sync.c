@@ -290,8 +290,8 @@ static enum gfs_err window_unknow(struct sync *sync)
     if (err != GFS_OK)
         return err;
     for (size_t i = 0; i < count; i++) {
-        if (sync->window_count > 0 && bsearch(&entries[i], sync->window, sync->window_count,
-                                              sizeof *entries, window_order))
+        if (sync->window_count > 0 &&
+            bsearch(&entries[i], sync->window, sync->window_count, sizeof *entries, window_order))
             continue;
         entries[extra] = entries[i];
         entries[extra].offset_bytes = 0;

@@ -44,7 +44,7 @@ struct service {
     struct service_waits *waits;
     struct service_settle *settles; /* chunks to be reconciled */
     uint32_t settle_count;
-    uint64_t came_back_ms; /* when a server registered last */
+    uint64_t came_back_ms;                  /* when a server registered last */
     uint64_t down_ms[REGISTRY_SERVERS_MAX]; /* when a server went away last, + 1 */
     struct loop_timer tick;
     uint64_t tick_count;
