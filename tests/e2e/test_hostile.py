@@ -3,6 +3,7 @@
 import os
 import random
 import socket
+import struct
 import subprocess
 
 import pytest
@@ -113,6 +114,9 @@ def greeted(daemon, role=wire.ROLE_CLIENT):
 @pytest.mark.parametrize("name,daemon_index,kind", [
     ("a client may not register as a server", 0, wire.REGISTER),
     ("a client may not delete chunks", 1, wire.DELETE_CHUNKS),
+    ("a client may not raise versions", 1, wire.SET_VERSION),
+    ("a client may not grant leases", 1, wire.GRANT_LEASE),
+    ("a client may not order as a primary", 1, wire.APPLY),
     ("an unknown type", 0, 4242),
     ("an unknown type", 1, 4242),
 ])
@@ -122,6 +126,28 @@ def test_what_a_role_may_not_send_ends_the_connection(cluster, name, daemon_inde
         send_all(sock, wire.frame(kind))
         assert is_closed_by_peer(sock), name
     check_serves(cluster, 3)
+
+
+def test_a_client_that_claims_anothers_lease_version_or_handle(cluster):
+    """Orders to write under what it was not given: refused by every server, nothing changed."""
+    data = bytes(range(256)) * 1000
+    cluster.put_bytes(data, "/f")
+    chunk = cluster.json("stat", "/f")["chunks"][0]
+    handle, version = int(chunk["handle"], 16), chunk["version"]
+    harm = b"harm" * 10
+    crc = struct.pack("<I", wire.crc32c(harm))
+    for server in cluster.servers:
+        for claimed in ((handle, version), (handle, version + 1), (handle, version - 1),
+                        (handle + 1000, 1)):
+            order = (wire.field(1, claimed[0]) + wire.field(2, claimed[1]) +
+                     wire.field(4, len(harm)) + wire.field(5, bytes(16)) +
+                     wire.field(7, 65536) + wire.field(8, crc))
+            with greeted(server) as sock:
+                send_all(sock, wire.frame(wire.WRITE, order, harm, request=9))
+                kind, flags, _, _ = wire.read_frame(sock)
+                assert kind == wire.WRITE and flags & wire.FLAG_ERROR, (server.name, claimed)
+    assert cluster.get_bytes("/f") == data
+    check_serves(cluster, 5)
 
 
 def test_rubbish_in_well_formed_frames(cluster):
