@@ -150,6 +150,25 @@ def test_a_client_that_claims_anothers_lease_version_or_handle(cluster):
     check_serves(cluster, 5)
 
 
+def test_data_pushed_and_never_written_is_bounded_and_goes(make_cluster):
+    cluster = make_cluster(server_options=["--push-buffer-bytes", "8M", "--push-ttl-s", "1"])
+    block = bytes(65536)
+    crc = struct.pack("<I", wire.crc32c(block))
+
+    def push(sock, number):
+        """True: it was taken in."""
+        part = (wire.field(1, struct.pack("<QQ", number, 7)) + wire.field(3, len(block)) +
+                wire.field(4, 65536) + wire.field(5, crc))
+        send_all(sock, wire.frame(wire.PUSH, part, block, request=number + 1))
+        _, flags, _, _ = wire.read_frame(sock)
+        return not flags & wire.FLAG_ERROR
+    with greeted(cluster.servers[0]) as sock:
+        taken = sum(push(sock, number) for number in range(256))  # 16 MiB
+        assert 0 < taken <= 128
+        wait_until(lambda: push(sock, 1000), "there is room again")
+    check_serves(cluster, 6)
+
+
 def test_rubbish_in_well_formed_frames(cluster):
     """Every message type gets random message bytes, and plausible ones with random numbers."""
     source = random.Random(11)
