@@ -1,6 +1,7 @@
 """One gfs-master or gfs-chunkserver process under test."""
 
 import os
+import re
 import signal
 import subprocess
 
@@ -11,6 +12,7 @@ BUILD = os.path.join(ROOT, os.environ.get("BUILD", "build"))
 BIN = os.path.join(BUILD, "bin")
 START_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 20
+CANNOT_LISTEN = re.compile(r"event=start_failed.*=CONN\b")
 
 
 def tail(path, lines=15):
@@ -62,8 +64,16 @@ class Daemon:
     def start(self):
         """Starts it, on its old address if it had one, and waits until it serves."""
         self.spawn()
-        wait_until(lambda: self.listening() or self.proc.poll() is not None,
-                   f"{self.name} listening", START_TIMEOUT_S)
+
+        def is_decided():
+            if self.listening() or self.proc.poll() is None:
+                return self.listening()
+            # While it was down its port may have become the near end of another test's connection.
+            if self.addr is None or not CANNOT_LISTEN.search(self.log(2)):
+                return True
+            self.spawn()
+            return False
+        wait_until(is_decided, f"{self.name} listening", START_TIMEOUT_S)
         if not self.listening():
             self.may_be_dead = True
             raise AssertionError(f"{self.name} ended with {self.proc.poll()}:\n{self.log()}")
