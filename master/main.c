@@ -1,4 +1,5 @@
 /* gfs-master: options, data directory, threads, signals; the rest is in service.h. */
+#include <errno.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stddef.h>
@@ -269,9 +270,15 @@ static bool start_net(struct master *master)
         .arg = master->service,
     };
     size_t loop_count = master->net_count > 0 ? master->net_count : 1;
+    errno = 0;
     enum gfs_err err = rpc_server_new(master->options.listen, loops, loop_count, &identity, &limits,
                                       &events, &master->server);
-    return err == GFS_OK ? true : complain(master->options.listen, err, NULL);
+    if (err == GFS_OK)
+        return true;
+    char detail[256];
+    snprintf(detail, sizeof(detail), "cannot listen on %.100s: %s", master->options.listen,
+             errno != 0 ? strerror(errno) : gfs_err_text(err));
+    return complain(master->options.listen, err, detail);
 }
 
 /* ---- stopping ------------------------------------------------------------------------------ */
