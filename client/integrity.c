@@ -241,6 +241,8 @@ static enum gfs_err scrub_chunk(struct gfs *fs, const char *path,
         msg.version = chunk->version;
         msg.verify = true;
         enum gfs_err err = call_server(fs, replica->addr, GFS_MSG_DIGEST, &msg.base, &wait);
+        if (err == GFS_ERR_NO_CHUNK && chunk->length_bytes == 0)
+            continue; /* placed there, and nobody has written to it yet */
         if (err == GFS_ERR_CORRUPT) {
             ++*bad;
             if (uuid_parse(replica->server, server))

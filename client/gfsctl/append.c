@@ -45,9 +45,11 @@ static enum ctl_exit append_read(struct append_run *run)
 
 static void append_print(struct append_run *run, const uint64_t *offsets, size_t count)
 {
-    for (size_t i = 0; i < count; i++)
-        if (run->ctl->json)
+    if (run->ctl->json) {
+        for (size_t i = 0; i < count; i++)
             printf("%s%" PRIu64, run->records + i ? ", " : "", offsets[i]);
+        fflush(stdout); /* who feeds line after line learns what is durable by now */
+    }
     run->records += count;
 }
 

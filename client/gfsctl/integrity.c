@@ -1,6 +1,7 @@
 /* integrity: snapshot, checksum, scrub. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -58,7 +59,11 @@ static bool scrub_is_id(const char *text)
 enum ctl_exit integrity_check_scrub(struct ctl *ctl)
 {
     const char *what = ctl->args[0];
-    if (*what == '/' || strchr(what, ':') || scrub_is_id(what))
+    const char *colon = strrchr(what, ':');
+    const char *port = colon ? colon + 1 : "";
+    bool is_port = strlen(port) < 6 && strspn(port, "0123456789") == strlen(port) &&
+                   atoi(port) > 0 && atoi(port) <= 65535;
+    if (*what == '/' || scrub_is_id(what) || (is_port && colon != what))
         return CTL_OK;
     return ctl_usage(ctl, "'%s' is neither a path nor a chunkserver's ADDR:PORT or id", what);
 }

@@ -9,7 +9,7 @@ from cluster import BIN
 
 PROGRAMS = ["gfs-master", "gfs-chunkserver", "gfsctl", "gfs-bench"]
 COMMANDS = ["put", "get", "cat", "ls", "stat", "mkdir", "rm", "mv", "cp", "touch", "truncate",
-            "setgoal", "du", "df", "servers", "tree"]
+            "setgoal", "du", "df", "servers", "tree", "append", "tail", "snapshot", "checksum", "scrub"]
 DAEMON_OPTIONS = {
     "gfs-master": ["--data", "--listen", "--config"],
     "gfs-chunkserver": ["--data", "--master", "--listen", "--rack", "--net-threads",
@@ -70,6 +70,14 @@ def test_an_unknown_option_is_wrong_usage(program, folder):
     ["put", "--chunk-size", "2G", "a", "/b"], ["put", "--chunk-size", "-1", "a", "/b"],
     ["truncate", "-5", "/a"], ["truncate", "5X", "/a"], ["setgoal", "0", "/a"],
     ["setgoal", "99", "/a"], ["ls", "--force"], ["--timeout", "x", "ls"],
+    ["append"], ["append", "--lines"], ["append", "/a", "/b"], ["append", "--records", "/a"],
+    ["append", "--lines=yes", "/a"], ["cat", "--records"],
+    ["tail"], ["tail", "/a", "/b"], ["tail", "-n"], ["tail", "-n", "x", "/a"],
+    ["tail", "-n", "-1", "/a"], ["tail", "-n", "99999999999999999999", "/a"],
+    ["tail", "--lines", "/a"], ["snapshot"], ["snapshot", "/a"], ["snapshot", "/a", "/b", "/c"],
+    ["snapshot", "-r", "/a", "/b"], ["checksum"], ["checksum", "/a", "/b"],
+    ["checksum", "--records", "/a"], ["scrub"], ["scrub", "/a", "/b"], ["scrub", "no-port"],
+    ["scrub", ":1"], ["scrub", "10.0.0.1:port"], ["scrub", "10.0.0.1:99999"],
 ], ids=lambda args: " ".join(args) or "nothing")
 def test_wrong_usage_exits_2_without_asking_the_master(args):
     done = run("gfsctl", "--master", "127.0.0.1:1", *args)

@@ -1,4 +1,5 @@
-"""Blocks that go bad on a disk: found by the scrub, fetched from a good replica, replaced."""
+"""Blocks that go bad on a disk: found by the scrub, fetched from a good replica, replaced; and the
+checksum of a whole file, from what is stored beside its blocks."""
 
 import pytest
 
@@ -43,3 +44,102 @@ def test_the_scrub_of_idle_chunks_finds_and_repairs(make_cluster):
     wait_until(lambda: "replica_sync" in cluster.master.log(1000), "the repair begins")
     cluster.wait_replicas_ok("/f", 3)
     each_alone_has(cluster, "/f", data)
+
+
+# ---- on demand ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("target", ["path", "server"])
+def test_a_scrub_on_demand_finds_and_repairs(make_cluster, target):
+    cluster = make_cluster(server_options=ON_DISK + OFF)
+    data, bad = store_with_bad_block(cluster)
+    target = "/f" if target == "path" else bad.addr
+    found = cluster.ctl("--json", "scrub", target)
+    assert found.code == 1, found
+    report = found.json()
+    assert report["bad"] == 1, report
+    cluster.wait_replicas_ok("/f", 3)
+    assert cluster.ok("scrub", target).err == ""
+    each_alone_has(cluster, "/f", data)
+
+
+def test_a_scrub_of_good_replicas_says_so(cluster):
+    cluster.put_bytes(random_bytes(MIB + 1), "/f", "--chunk-size", "1M")
+    cluster.put_bytes(b"", "/empty")
+    for target in ("/f", "/empty", cluster.servers[0].addr):
+        cluster.ok("scrub", target)
+
+
+def test_what_cannot_be_scrubbed(cluster):
+    cluster.ok("mkdir", "/d")
+    assert "/d" in cluster.fails("scrub", "/d").err
+    assert "/missing" in cluster.fails("scrub", "/missing").err
+    down = cluster.servers[2]
+    down.kill()
+    assert down.addr in cluster.fails("--timeout", "3", "scrub", down.addr).err
+    assert "127.0.0.1:1" in cluster.fails("--timeout", "3", "scrub", "127.0.0.1:1").err
+    assert cluster.master.addr in cluster.fails("--timeout", "3", "scrub", cluster.master.addr).err
+
+
+# ---- checksum -----------------------------------------------------------------------------------
+def crc32c_table():
+    table = []
+    for byte in range(256):
+        for _ in range(8):
+            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
+        table.append(byte)
+    return table
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ CRC_TABLE[(crc ^ byte) & 0xFF]
+    return f"{crc ^ 0xFFFFFFFF:08x}"
+
+
+CRC_TABLE = crc32c_table()
+
+
+def checksum_is(cluster, path, data):
+    assert cluster.json("checksum", path) == {"path": path, "crc32c": crc32c(data),
+                                              "size": len(data)}
+
+
+def test_the_checksum_is_that_of_the_whole_file(cluster):
+    assert crc32c(b"123456789") == "e3069283"
+    for size in (0, 1, BLOCK - 1, BLOCK, MIB, 2 * MIB + 3 * BLOCK + 5):
+        data = random_bytes(size)
+        cluster.put_bytes(data, f"/{size}", "--chunk-size", "1M")
+        checksum_is(cluster, f"/{size}", data)
+    cluster.ok("truncate", BLOCK + 7, f"/{MIB}")
+    cluster.ok("truncate", MIB + 2 * BLOCK, f"/{MIB}")
+    cut = cluster.get_bytes(f"/{MIB}")
+    assert cut.endswith(bytes(MIB + BLOCK - 7))
+    checksum_is(cluster, f"/{MIB}", cut)
+
+
+def test_the_checksum_of_records_and_of_a_snapshot(cluster):
+    cluster.put_bytes(b"", "/r", "--chunk-size", "1M")
+    for size in (100, 100_000, 200_000, 262_000, 262_000, 262_000):
+        cluster.ok("append", "/r", stdin=random_bytes(size))
+    cluster.ok("snapshot", "/r", "/s")
+    before = cluster.get_bytes("/s")
+    assert len(before) > MIB
+    cluster.ok("append", "/r", stdin=b"one more")
+    checksum_is(cluster, "/s", before)
+    checksum_is(cluster, "/r", cluster.get_bytes("/r"))
+
+
+def test_a_bad_block_does_not_change_the_checksum(make_cluster):
+    cluster = make_cluster(server_options=ON_DISK + OFF)
+    data, _ = store_with_bad_block(cluster)
+    checksum_is(cluster, "/f", data)
+
+
+def test_what_has_no_checksum(cluster):
+    cluster.ok("mkdir", "/d")
+    assert "/d" in cluster.fails("checksum", "/d").err
+    assert "/missing" in cluster.fails("checksum", "/missing").err
+    cluster.put_bytes(b"some", "/f")
+    for server in cluster.servers:
+        server.kill()
+    assert "/f" in cluster.fails("--timeout", "2", "checksum", "/f").err
