@@ -1,5 +1,7 @@
 /* Calls of gfs.h on names. */
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "attr.h"
 #include "call.h"
@@ -85,6 +87,21 @@ enum gfs_err gfs_remove_tree(struct gfs *fs, const char *path)
     return remove_path(fs, "remove", path, false, true);
 }
 
+#define META_SHOWN_BYTES 200 /* of each of two paths in an error text */
+
+struct two_paths {
+    char text[2 * META_SHOWN_BYTES + 16];
+};
+
+/* Either may be what is wrong. */
+static const char *two_paths(struct two_paths *both, const char *from, const char *to)
+{
+    snprintf(both->text, sizeof(both->text), "%.*s%s to %.*s%s", META_SHOWN_BYTES, from,
+             strlen(from) > META_SHOWN_BYTES ? "..." : "", META_SHOWN_BYTES, to,
+             strlen(to) > META_SHOWN_BYTES ? "..." : "");
+    return both->text;
+}
+
 enum gfs_err gfs_rename(struct gfs *fs, const char *from, const char *to)
 {
     enum gfs_err err = call_check_path("rename", from);
@@ -98,7 +115,11 @@ enum gfs_err gfs_rename(struct gfs *fs, const char *from, const char *to)
     msg.from = call_bytes(from);
     msg.to = call_bytes(to);
     msg.op_id = (ProtobufCBinaryData){.len = sizeof(id), .data = id};
-    struct call call = {.type = GFS_MSG_RENAME, .msg = &msg.base, .what = "rename", .path = from};
+    struct two_paths both;
+    struct call call = {.type = GFS_MSG_RENAME,
+                        .msg = &msg.base,
+                        .what = "rename",
+                        .path = two_paths(&both, from, to)};
     return call_master(fs, &call);
 }
 
@@ -115,10 +136,11 @@ enum gfs_err gfs_snapshot(struct gfs *fs, const char *from, const char *to)
     msg.from = call_bytes(from);
     msg.to = call_bytes(to);
     msg.op_id = (ProtobufCBinaryData){.len = sizeof(id), .data = id};
+    struct two_paths both;
     struct call call = {.type = GFS_MSG_SNAPSHOT,
                         .msg = &msg.base,
                         .what = "snapshot",
-                        .path = from};
+                        .path = two_paths(&both, from, to)};
     return call_master(fs, &call);
 }
 
