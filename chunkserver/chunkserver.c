@@ -360,7 +360,9 @@ static enum gfs_err net_init(struct chunkserver *cs, struct cs_net *net, const c
                              bool control)
 {
     struct rpc_identity identity;
-    struct rpc_limits limits = {.request_bytes = CS_CONN_BYTES, .reply_bytes = CS_CONN_BYTES};
+    struct rpc_limits limits = {.request_bytes = CS_CONN_BYTES,
+                                .reply_bytes = CS_CONN_BYTES,
+                                .silence_ms = (uint32_t)cs->options->peer_silence_ms};
     struct rpc_events events = {.on_request = on_request,
                                 .on_close = control ? on_control_close : NULL,
                                 .arg = net};

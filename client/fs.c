@@ -14,6 +14,7 @@
 #include "rpc.pb-c.h"
 #include "write_window.h"
 
+#define FS_SILENCE_MS         800 /* of a chunkserver that does not even answer a ping */
 #define FS_CONNECT_REFUSED_MS 5000
 #define FS_HOSTS_MAX          64
 #define FS_REPORTS_PER_SECOND 8
@@ -163,7 +164,10 @@ static enum gfs_err runtime_start(struct gfs *fs)
     struct rpc_identity identity = {.role = GFS_ROLE_CLIENT};
     memcpy(identity.peer_id, fs->client_id, GFS_UUID_BYTES);
     static const struct rpc_events events = {0};
-    err = rpc_client_new(fs->loop, &identity, NULL, &events, &fs->rpc);
+    uint32_t patience_ms = fs->opts.server_timeout_ms;
+    const struct rpc_limits limits = {
+        .silence_ms = patience_ms < FS_SILENCE_MS ? patience_ms : FS_SILENCE_MS};
+    err = rpc_client_new(fs->loop, &identity, &limits, &events, &fs->rpc);
     if (err == GFS_OK)
         err = loop_start(fs->loop);
     if (err != GFS_OK)

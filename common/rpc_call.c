@@ -134,6 +134,8 @@ void rpc_call_on_pushed(struct rpc_conn *conn, struct rpc_out *out)
         err = GFS_ERR_BUSY;
     else
         err = rpc_calls_add(conn->calls, call, loop_now_ms());
+    if (!err && conn->calls->count == 1)
+        rpc_silence_heard(conn, loop_now_ms());
     if (err) {
         rpc_out_release(out);
         rpc_call_finish_error(call, err, RPC_CALL_BUSY_MS, "too many calls wait for this peer");

@@ -22,6 +22,7 @@ struct rpc_peer {
     struct rpc_conn *conn; /* not referenced: it leaves before it closes */
     uint32_t backoff_ms;   /* 0: the last try did not fail */
     uint64_t retry_at_ms;
+    bool was_silent; /* and has not said hello since */
 };
 
 struct rpc_client {
@@ -82,6 +83,8 @@ static enum gfs_err rpc_client_get(struct rpc_client *client, const char *addr,
             return GFS_ERR_NO_MEMORY;
         peer->conn->is_outgoing = true;
         peer->conn->start_at_ms = peer->backoff_ms ? peer->retry_at_ms : 0;
+        if (peer->was_silent)
+            peer->conn->hello_ms = client->owner.limits.silence_ms;
         rpc_owner_add(&client->owner, peer->conn);
         rpc_conn_launch(peer->conn);
     }
@@ -111,9 +114,10 @@ static void rpc_client_on_open(struct rpc_owner *owner, struct rpc_conn *conn)
 
     pthread_mutex_lock(&owner->lock);
     peer = rpc_client_find(client, conn->peer_addr);
-    if (peer && peer->conn == conn)
+    if (peer && peer->conn == conn) {
         peer->backoff_ms = 0;
-
+        peer->was_silent = false;
+    }
     pthread_mutex_unlock(&owner->lock);
 }
 
@@ -126,6 +130,7 @@ static void rpc_client_on_shut(struct rpc_owner *owner, struct rpc_conn *conn)
     peer = rpc_client_find(client, conn->peer_addr);
     if (peer && peer->conn == conn) {
         peer->conn = NULL;
+        peer->was_silent |= conn->was_silent;
         if (!conn->was_open) {
             peer->backoff_ms = peer->backoff_ms ? 2 * peer->backoff_ms : RPC_CLIENT_BACKOFF_MIN_MS;
             if (peer->backoff_ms > RPC_CLIENT_BACKOFF_MAX_MS)

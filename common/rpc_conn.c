@@ -35,7 +35,8 @@ struct rpc_conn *rpc_conn_new(struct rpc_owner *owner, struct loop *loop, const 
     atomic_init(&conn->refs, 1); /* the loop's */
     conn->fd = -1;
     conn->task.fn = rpc_conn_on_task;
-    conn->next_id = 1;
+    conn->next_id = RPC_NO_CALL_ID + 1;
+    conn->hello_ms = owner->limits.hello_timeout_ms;
     conn->fail_err = GFS_ERR_CONN;
     snprintf(conn->peer_addr, sizeof(conn->peer_addr), "%s", peer_addr);
     rpc_in_init(&conn->in);

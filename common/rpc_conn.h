@@ -34,6 +34,7 @@
 #define RPC_TIMEOUT_DEFAULT_MS 30000u
 #define RPC_TIMEOUT_MAX_MS     600000u
 #define RPC_FAIL_DETAIL_BYTES  256
+#define RPC_NO_CALL_ID         0u /* of frames that belong to no call */
 
 struct event;
 
@@ -85,6 +86,7 @@ struct rpc_conn {
     struct rpc_owner *owner;
     bool is_outgoing;
     uint64_t start_at_ms; /* outgoing: not before */
+    uint32_t hello_ms;    /* for connecting, and for hello */
     char peer_addr[ADDR_TEXT_MAX_BYTES];
 
     /* any thread */
@@ -144,6 +146,14 @@ struct rpc_conn {
     uint64_t active_ms;        /* last time anything moved */
     uint64_t stalled_since_ms; /* output waits, nothing leaves; 0: not */
     uint64_t state_until_ms;   /* deadline of the states before OPEN and of ENDING */
+
+    /* loop thread: whether the peer lives, see rpc_silence.c */
+    uint64_t life_ms;     /* last sign of it, or when it first owed us something */
+    uint64_t asked_ms;    /* when it was pinged; 0: not since */
+    uint64_t sent_bytes;  /* given to the socket, in all */
+    uint64_t taken_bytes; /* of them, acknowledged by the peer's kernel when last seen */
+    uint64_t told_ms;     /* when we last said that we live, though we do not read */
+    bool was_silent;      /* the connection ends for that */
 };
 
 /* rpc_conn.c: life and inbox. */
@@ -185,6 +195,11 @@ enum gfs_err rpc_call_expire(struct rpc_conn *conn, uint64_t now_ms) GFS_MUST_CH
 void rpc_call_abort_input(struct rpc_conn *conn); /* of the reply being received */
 void rpc_call_fail_all(struct rpc_conn *conn);
 void rpc_call_fail(struct rpc_conn *conn, struct rpc_call *take_call); /* never queued */
+
+/* rpc_silence.c. CONN: the peer is taken for dead. */
+enum gfs_err rpc_silence_check(struct rpc_conn *conn, uint64_t now_ms) GFS_MUST_CHECK;
+void rpc_silence_heard(struct rpc_conn *conn, uint64_t now_ms);
+void rpc_silence_tell(struct rpc_conn *conn, uint64_t now_ms);
 
 /* rpc_owner.c. */
 enum gfs_err rpc_owner_init(struct rpc_owner *owner, const struct rpc_identity *identity,

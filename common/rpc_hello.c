@@ -11,8 +11,6 @@
 #include "rpc.pb-c.h"
 #include "rpc_conn.h"
 
-#define RPC_HELLO_ID 0
-
 static void rpc_hello_on_gone(struct rpc_out *out, void *arg)
 {
     free(out);
@@ -23,7 +21,7 @@ static enum gfs_err rpc_hello_queue(struct rpc_conn *conn, uint16_t flags,
 {
     struct frame_header header = {.version = GFS_PROTO_VERSION,
                                   .type = GFS_MSG_HELLO,
-                                  .id = RPC_HELLO_ID,
+                                  .id = RPC_NO_CALL_ID,
                                   .flags = flags};
     struct rpc_out *out = malloc(sizeof(*out));
     enum gfs_err err;

@@ -79,6 +79,7 @@ static enum gfs_err rpc_io_flush(struct rpc_conn *conn, uint64_t now_ms)
         }
         conn->active_ms = now_ms;
         conn->stalled_since_ms = 0;
+        conn->sent_bytes += (uint64_t)put;
         rpc_out_sent(&conn->out, (size_t)put, conn);
         if ((size_t)put < want) {
             conn->is_blocked = true;
@@ -179,6 +180,7 @@ static enum gfs_err rpc_io_receive(struct rpc_conn *conn)
         if (err || got < 0)
             return err;
         total += (size_t)got;
+        rpc_silence_heard(conn, loop_now_ms());
         rpc_in_filled(&conn->in, (size_t)got);
         err = rpc_io_input(conn);
         if (err)
@@ -390,7 +392,7 @@ static void rpc_io_tune(int fd)
 static void rpc_io_begin_hello(struct rpc_conn *conn)
 {
     conn->state = RPC_CONN_HELLO;
-    conn->state_until_ms = loop_now_ms() + conn->owner->limits.hello_timeout_ms;
+    conn->state_until_ms = loop_now_ms() + conn->hello_ms;
     conn->in.message_max_bytes = RPC_IO_HELLO_MAX_BYTES;
     conn->in.payload_max_bytes = 0;
     rpc_io_name(conn->fd, false, conn->local_addr);
@@ -479,7 +481,7 @@ static enum gfs_err rpc_io_connect(struct rpc_conn *conn)
     }
     rpc_io_tune(conn->fd);
     conn->state = RPC_CONN_CONNECTING;
-    conn->state_until_ms = loop_now_ms() + conn->owner->limits.hello_timeout_ms;
+    conn->state_until_ms = loop_now_ms() + conn->hello_ms;
     if (connect(conn->fd, (struct sockaddr *)&addr, addr_len) < 0 && errno != EINPROGRESS) {
         rpc_conn_fail(conn, GFS_ERR_CONN, "cannot connect to %s: %s", conn->peer_addr,
                       strerror(errno));
@@ -495,8 +497,11 @@ static enum gfs_err rpc_io_expire(struct rpc_conn *conn, uint64_t now_ms)
     uint32_t frame_ms = conn->owner->limits.frame_timeout_ms;
     enum gfs_err err = rpc_call_expire(conn, now_ms);
 
+    if (!err)
+        err = rpc_silence_check(conn, now_ms);
     if (err)
         return err;
+    rpc_silence_tell(conn, now_ms);
     if (conn->state == RPC_CONN_WAITING)
         return now_ms >= conn->start_at_ms ? rpc_io_connect(conn) : GFS_OK;
     if (conn->state != RPC_CONN_OPEN && now_ms >= conn->state_until_ms) {
