@@ -165,8 +165,8 @@ static enum gfs_err runtime_start(struct gfs *fs)
     memcpy(identity.peer_id, fs->client_id, GFS_UUID_BYTES);
     static const struct rpc_events events = {0};
     uint32_t patience_ms = fs->opts.server_timeout_ms;
-    const struct rpc_limits limits = {
-        .silence_ms = patience_ms < FS_SILENCE_MS ? patience_ms : FS_SILENCE_MS};
+    const struct rpc_limits limits = {.silence_ms = patience_ms < FS_SILENCE_MS ? patience_ms
+                                                                                : FS_SILENCE_MS};
     err = rpc_client_new(fs->loop, &identity, &limits, &events, &fs->rpc);
     if (err == GFS_OK)
         err = loop_start(fs->loop);

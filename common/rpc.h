@@ -138,8 +138,8 @@ struct rpc_limits {            /* 0: default */
     uint32_t frame_timeout_ms; /* a frame begun must end, 60000 */
     uint32_t idle_timeout_ms;  /* a client's connection that is not used is closed, 300000 */
     uint64_t total_bytes;      /* of requests being served by all connections, 256 MiB */
-    /* A chunkserver that owes replies and for so long says nothing, not even to a ping, is taken for
-     * dead: its calls end in CONN. 0: it is waited for, each call for its own time. */
+    /* A chunkserver that owes replies and for so long says nothing, not even to a ping, is taken
+     * for dead: its calls end in CONN. 0: it is waited for, each call for its own time. */
     uint32_t silence_ms;
 };
 

@@ -289,8 +289,9 @@ static void silent_and_stalling_peers_are_ended(void **state)
 static void a_peer_that_does_not_read_is_ended(void **state)
 {
     /* requests_max: all 40 may come in one read, and replies count once the read is worked off. */
-    struct rpc_limits limits = {
-        .frame_timeout_ms = 100, .reply_bytes = 1u << 20, .requests_max = 8};
+    struct rpc_limits limits = {.frame_timeout_ms = 100,
+                                .reply_bytes = 1u << 20,
+                                .requests_max = 8};
     Gfs__ReadRequest msg = GFS__READ_REQUEST__INIT;
     uint8_t frame[512];
     size_t len;

@@ -35,7 +35,8 @@ static void start(const struct rpc_identity *identity, const struct rpc_limits *
     struct rpc_events events = {.on_request = on_request, .on_close = on_close};
     const struct rpc_limits ours = {.silence_ms = SILENCE_MS};
 
-    assert_int_equal(rpc_server_new("127.0.0.1:0", t.loops, 1, identity, limits, &events, &t.server),
+    assert_int_equal(rpc_server_new("127.0.0.1:0", t.loops, 1, identity, limits, &events,
+                                    &t.server),
                      GFS_OK);
     start_client(&client_identity, &ours);
 }
