@@ -22,7 +22,7 @@
 #include "rpc.pb-c.h"
 #include "rpc_conn.h"
 
-#define RPC_SILENCE_TELL_MS     200u /* between two words of one that does not read */
+#define RPC_SILENCE_TELL_MS     200u  /* between two words of one that does not read */
 #define RPC_SILENCE_QUEUE_BYTES 4096u /* less is no transfer that needs time */
 
 static int rpc_silence_ask(int fd, unsigned long request)
