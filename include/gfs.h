@@ -36,8 +36,9 @@ struct gfs_options {
     uint32_t write_window;  /* mutations in flight per file, default 4, at most 64 */
     uint32_t read_window;   /* read requests in flight per file, default 4, at most 64 */
     uint32_t request_bytes; /* of one data request: a power of two, 64 KiB to 4 MiB; 1 MiB */
-    uint32_t
-        server_timeout_ms; /* when a silent chunkserver is given up for another, default 5000 */
+    /* When a chunkserver that does not answer is given up for another, default 5000; one that does
+     * not answer a ping either, after 800 at most. */
+    uint32_t server_timeout_ms;
     const char *rack; /* of this host, to push to near servers first; NULL: $GFS_RACK, or none */
     /*
      * Every read asks the master where the chunk is: reads and writes of a region are then
