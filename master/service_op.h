@@ -165,6 +165,7 @@ void service_wait_free(struct service *service);
 /* ---- service_settle.c ---- */
 /* A replica does not know how its last mutations ended, or is corrupt: a round will reconcile. */
 void service_settle_want(struct service *service, uint64_t handle);
+bool service_settle_is_wanted(const struct service *service, uint64_t handle);
 void service_settle_tick(struct service *service);
 void service_settle_free(struct service *service);
 

@@ -48,6 +48,13 @@ void service_settle_want(struct service *service, uint64_t handle)
     settle->wanted = true;
 }
 
+bool service_settle_is_wanted(const struct service *service, uint64_t handle)
+{
+    const struct service_settle *settle;
+    HASH_FIND(hh, service->settles, &handle, sizeof(handle), settle);
+    return settle != NULL && settle->wanted;
+}
+
 static void forget(struct service *service, struct service_settle *take_settle)
 {
     HASH_DEL(service->settles, take_settle);

@@ -13,7 +13,8 @@
  * Invariant: when ns_snapshot is done, no server accepts a mutation of what is shared by it, at the
  * version that the chunk has. A lease may be out that the lease table does not show as live:
  * granted by the master before its start, by a server that went away since, or followed by a round
- * that failed. Chunks of which that may be so are settled too; those shared already never had one.
+ * that failed. Chunks of which that may be so are settled too, and so are those of which a replica
+ * may have what nobody acknowledged; those shared already have neither.
  * What can fail: a chunk without enough replicas (NO_REPLICA), time (BUSY); nothing has changed
  * then.
  */
@@ -205,12 +206,29 @@ static bool may_have_lease(const struct service *service, const struct chunk *ch
     return false;
 }
 
+/* Some replica may have more than the others, of a write that nobody acknowledged: one that says
+ * so, or one that is not here to say. It must not become part of the snapshot later. */
+static bool may_be_in_doubt(const struct service *service, const struct chunk *chunk)
+{
+    const struct chunkmap *map = ns_chunkmap(service->parts.ns);
+    uint32_t here = 0;
+    if (chunk->references > 1) {
+        return false;
+    }
+    for (uint32_t i = 0; i < chunk->location_count; i++) {
+        struct chunk_location location = chunk_location(map, chunk, i);
+        here += location.state == CHUNK_LOCATION_OK &&
+                registry_is_up(&service->registry, location.server);
+    }
+    return here < chunk->goal || service_settle_is_wanted(service, chunk->handle);
+}
+
 static bool wants_settling(const struct service_snapshot *snapshot, const struct chunk *chunk)
 {
     const struct settled_chunk *settled;
     HASH_FIND(hh, snapshot->settled, &chunk->handle, sizeof(chunk->handle), settled);
     return (settled == NULL || settled->version != chunk->version) &&
-           may_have_lease(snapshot->service, chunk);
+           (may_have_lease(snapshot->service, chunk) || may_be_in_doubt(snapshot->service, chunk));
 }
 
 static void add_todo(struct service_snapshot *snapshot, uint64_t handle)

@@ -40,33 +40,45 @@ static void check_same_inode(struct namespace *one, struct inode *a, struct name
     check_same_chunks(one, a, other, b, x.chunk_count, path);
 }
 
-/* The workload makes no directories below the root. */
-void check_same_tree(struct namespace *one, struct namespace *other)
+static void check_same_directory(struct namespace *one, struct inode *a, struct namespace *other,
+                                 struct inode *b, const char *path)
 {
-    struct inode *a, *b;
     struct ns_entry x, y;
-    char name[TREE_PATH_BYTES] = "";
+    char name[TREE_PATH_BYTES] = "", below[TREE_PATH_BYTES];
+    struct inode_attr attr;
     size_t count, other_count;
     bool more = true, other_more;
 
-    if (ns_lookup(one, "/", 1, &a) != GFS_OK || ns_lookup(other, "/", 1, &b) != GFS_OK)
-        sim_fail("there is no root");
-    check_same_inode(one, a, other, b, "/");
+    check_same_inode(one, a, other, b, path);
     while (more) {
         size_t after = strlen(name);
 
         if (ns_list(one, a, name, after, &x, 1, &count, &more) != GFS_OK ||
             ns_list(other, b, name, after, &y, 1, &other_count, &other_more) != GFS_OK ||
             count != other_count || more != other_more)
-            sim_fail("the journal has other names than the namespace, behind %s", name);
+            sim_fail("the journal has other names than the namespace, in %s behind %s", path, name);
         if (count == 0)
             break;
         if (x.name.len_bytes != y.name.len_bytes ||
             memcmp(x.name.data, y.name.data, x.name.len_bytes) != 0)
-            sim_fail("the journal has other names than the namespace, behind %s", name);
+            sim_fail("the journal has other names than the namespace, in %s behind %s", path, name);
         snprintf(name, sizeof(name), "%.*s", (int)x.name.len_bytes, (const char *)x.name.data);
-        check_same_inode(one, x.inode, other, y.inode, name);
+        snprintf(below, sizeof(below), "%.120s/%.120s", path, name);
+        ns_attr(one, x.inode, &attr);
+        if (attr.type == INODE_DIR)
+            check_same_directory(one, x.inode, other, y.inode, below);
+        else
+            check_same_inode(one, x.inode, other, y.inode, below);
     }
+}
+
+void check_same_tree(struct namespace *one, struct namespace *other)
+{
+    struct inode *a, *b;
+
+    if (ns_lookup(one, "/", 1, &a) != GFS_OK || ns_lookup(other, "/", 1, &b) != GFS_OK)
+        sim_fail("there is no root");
+    check_same_directory(one, a, other, b, "");
 }
 
 void check_namespace(void)

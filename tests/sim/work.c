@@ -170,6 +170,19 @@ static void run_one(struct worker *worker)
     runs[worker->kind](worker);
 }
 
+/* Whoever comes first makes it. */
+static void make_shared(struct worker *worker)
+{
+    for (;;) {
+        enum gfs_err err = gfs_mkdir(worker->fs, WORK_SHARED, 0, false);
+
+        if (err == GFS_OK || err == GFS_ERR_EXISTS)
+            return;
+        work_judge(worker, err, "mkdir", WORK_SHARED);
+        sim_sleep_us(WORK_CONNECT_US);
+    }
+}
+
 static void worker_main(void *arg)
 {
     struct worker *worker = arg;
@@ -180,6 +193,7 @@ static void worker_main(void *arg)
 
     while (gfs_connect(sim_master()->addr, &options, &worker->fs) != GFS_OK)
         sim_sleep_us(WORK_CONNECT_US);
+    make_shared(worker);
     run_one(worker);
     work_drop(worker);
     gfs_disconnect(worker->fs);
@@ -233,9 +247,9 @@ void work_begin(void)
     work->file_count = 1 + (uint32_t)work_draw(2);
     work->log_count = 1 + (uint32_t)work_draw(2);
     for (uint32_t i = 0; i < work->file_count; i++)
-        snprintf(work->files[i].path, WORK_PATH_BYTES, "/regions%u", i);
+        snprintf(work->files[i].path, WORK_PATH_BYTES, WORK_SHARED "/regions%u", i);
     for (uint32_t i = 0; i < work->log_count; i++)
-        snprintf(work->logs[i].path, WORK_PATH_BYTES, "/log%u", i);
+        snprintf(work->logs[i].path, WORK_PATH_BYTES, WORK_SHARED "/log%u", i);
     for (uint32_t i = 0; i < sim->client_count; i++) {
         uint32_t count = 2 + (uint32_t)work_draw(WORK_PER_CLIENT_MAX - 1);
 

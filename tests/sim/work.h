@@ -27,6 +27,7 @@
 #define WORK_PENDING_MAX 4u
 #define WORK_PATH_BYTES  40u
 #define WORK_TIMEOUT_MS  15000u
+#define WORK_SHARED      "/shared" /* the directory of the first shared files and logs */
 
 enum work_kind {
     WORK_REGION,

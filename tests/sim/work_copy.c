@@ -1,12 +1,13 @@
 /*
- * Snapshots of shared files and logs while others write them. A snapshot that was acknowledged is,
- * for the history, a read of each of the source's registers and a write of the copy's, between its
- * call and its return: what it shows must have been there at one moment in between. From then on
- * the copy is one more file, or log, for everybody. See work.h.
+ * Snapshots of shared files and logs, one by one or their whole directory, while others write them.
+ * A snapshot that was acknowledged is, for the history, a read of each of the source's registers
+ * and a write of the copy's, between its call and its return: what it shows must have been there at
+ * one moment in between. From then on the copy is one more file, or log, for everybody. See work.h.
  */
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "sim_disk.h"
 #include "tests/sim/work.h"
@@ -147,15 +148,75 @@ static void copy_of_log(struct worker *worker, const struct copy *copy, uint32_t
     free(records);
 }
 
+/* false: not there, as far as can be told. */
+static bool is_there(struct worker *worker, const char *path, bool *ret_told)
+{
+    enum gfs_err err = GFS_ERR_BUSY;
+
+    for (uint32_t tries = 0; tries < COPY_TRIES; tries++) {
+        struct gfs_attr attr;
+
+        err = gfs_stat(worker->fs, path, &attr);
+        if (err == GFS_OK || err == GFS_ERR_NOT_FOUND)
+            break;
+        work_judge(worker, err, "stat", path);
+        sim_sleep_us(COPY_AGAIN_US);
+    }
+    *ret_told = err == GFS_OK || err == GFS_ERR_NOT_FOUND;
+    return err == GFS_OK;
+}
+
+/* The path in a copy of the directory; false: it is not below it. */
+static bool path_in(const struct copy *tree, const char *path, struct copy *ret_part)
+{
+    const size_t len = strlen(WORK_SHARED);
+
+    if (strncmp(path, WORK_SHARED "/", len + 1) != 0)
+        return false;
+    *ret_part = *tree;
+    snprintf(ret_part->path + strlen(tree->path), sizeof(tree->path) - strlen(tree->path), "%s",
+             path + len);
+    return true;
+}
+
+/* What is not in it was not yet made: a file without bytes. */
+static void copy_of_tree(struct worker *worker, const struct copy *tree)
+{
+    const struct work *work = sim->work;
+    const uint32_t files = work->file_count, logs = work->log_count;
+    struct copy part;
+    bool told;
+
+    for (uint32_t i = 0; i < files; i++) {
+        if (!path_in(tree, work->files[i].path, &part))
+            continue;
+        if (is_there(worker, part.path, &told))
+            copy_of_file(worker, &part, i);
+        else if (told)
+            for (uint32_t region = 0; region < WORK_REGIONS; region++)
+                note(worker, &part, HISTORY_READ, (uint64_t)i * WORK_REGIONS + region, 0);
+    }
+    for (uint32_t i = 0; i < logs; i++) {
+        if (!path_in(tree, work->logs[i].path, &part))
+            continue;
+        if (is_there(worker, part.path, &told))
+            copy_of_log(worker, &part, i);
+        else if (told)
+            check_log(&part, i, NULL, 0);
+    }
+}
+
 void work_copy_run(struct worker *worker)
 {
     struct work *work = sim->work;
 
     for (worker->left = worker->left < 5 ? worker->left : 5; worker->left > 0; worker->left--) {
-        bool of_log = work_draw(3) == 0;
+        bool of_log = work_draw(3) == 0, of_tree = work_draw(3) == 0;
         uint32_t source = (uint32_t)work_draw(of_log ? work->log_count : work->file_count);
         struct copy copy = {.call_us = sim->now_us};
-        const char *path = of_log ? work->logs[source].path : work->files[source].path;
+        const char *path = of_tree  ? WORK_SHARED
+                           : of_log ? work->logs[source].path
+                                    : work->files[source].path;
         enum gfs_err err;
 
         snprintf(copy.path, sizeof(copy.path), "/copy%llu", (unsigned long long)work_value());
@@ -165,7 +226,9 @@ void work_copy_run(struct worker *worker)
         sim_trace("snapshot %s: %s", copy.path, gfs_err_name(err));
         if (err != GFS_ERR_NOT_FOUND) /* nobody has made it yet */
             work_judge(worker, err, "snapshot", copy.path);
-        if (err == GFS_OK && of_log)
+        if (err == GFS_OK && of_tree)
+            copy_of_tree(worker, &copy);
+        else if (err == GFS_OK && of_log)
             copy_of_log(worker, &copy, source);
         else if (err == GFS_OK)
             copy_of_file(worker, &copy, source);

@@ -244,6 +244,25 @@ static void forget_leases(void)
     lease_drop_all(rig.service->leases, GFS_ERR_STOPPING);
 }
 
+static void forget_leases_and_when_servers_went(void)
+{
+    forget_leases();
+    memset(rig.service->down_ms, 0, sizeof(rig.service->down_ms));
+}
+
+/* No lease may be out by now. But it may have a write that nobody acknowledged, and come back. */
+static void test_one_that_has_been_away_for_long_cannot_change_a_snapshot(void **state)
+{
+    uint64_t file = make_file("/f");
+    write_file(file, 1000);
+    uint32_t version = look(file).version;
+    close_server(2);
+    rig_on_loop(forget_leases_and_when_servers_went);
+    assert_int_equal(snapshot("/f", "/s"), GFS_OK);
+    assert_true(look(file).version > version);
+    assert_int_equal(look(file).replicas, RIG_SERVERS - 1);
+}
+
 static void begin_anew(void)
 {
     forget_leases();
@@ -428,6 +447,7 @@ int main(void)
         TEST(test_a_source_whose_replicas_differ_is_settled_first),
         TEST(test_uncommitted_bytes_stay_with_their_file),
         TEST(test_leases_of_the_master_before_are_ended),
+        TEST(test_one_that_has_been_away_for_long_cannot_change_a_snapshot),
         TEST(test_an_empty_chunk_is_shared_and_copied),
         TEST(test_a_replica_that_was_away_is_stale_for_the_snapshot_too),
         TEST(test_a_copy_that_fails_changes_nothing),
