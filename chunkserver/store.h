@@ -189,7 +189,8 @@ struct store_digest {
  * min_version. From the records where a block is stored whole, else read. verify: every byte is
  * read and checked. CORRUPT: a block's record is gone or bad; the chunk is then marked corrupt and
  * ret_digest->bad_block set, crcs NULL. Without verify a bad block that would have to be read gets
- * the CRC ~0 and is no error. Blocks: storage threads only.
+ * the CRC ~0 and is no error. BUSY: it is cut again and again meanwhile. Blocks: storage threads
+ * only.
  */
 enum gfs_err store_digest(struct store *store, uint64_t handle, uint32_t min_version,
                           uint32_t first_block, uint32_t count, bool verify,

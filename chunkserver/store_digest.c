@@ -5,9 +5,10 @@
 #include "crc.h"
 #include "store_impl.h"
 
-#define STORE_DIGEST_BAD UINT32_MAX
+#define STORE_DIGEST_BAD   UINT32_MAX
+#define STORE_DIGEST_TRIES 4u
 
-/* One block; STORE_DIGEST_BAD when it cannot be read. */
+/* One block; STORE_DIGEST_BAD when it cannot be read. SHORT: the chunk was cut meanwhile. */
 static enum gfs_err block_crc(struct store *store, const struct store_chunk *chunk, uint32_t block,
                               uint32_t *ret_crc)
 {
@@ -18,7 +19,7 @@ static enum gfs_err block_crc(struct store *store, const struct store_chunk *chu
     if (length > GFS_BLOCK_SIZE_BYTES)
         length = GFS_BLOCK_SIZE_BYTES;
     err = store_read_any(store, chunk->handle, 0, true, at, length, &read);
-    if (err == GFS_ERR_CORRUPT || err == GFS_ERR_SHORT) {
+    if (err == GFS_ERR_CORRUPT) {
         *ret_crc = STORE_DIGEST_BAD;
         return err;
     }
@@ -29,9 +30,9 @@ static enum gfs_err block_crc(struct store *store, const struct store_chunk *chu
     return GFS_OK;
 }
 
-enum gfs_err store_digest(struct store *store, uint64_t handle, uint32_t min_version,
-                          uint32_t first_block, uint32_t count, bool verify,
-                          struct store_digest *ret_digest)
+static enum gfs_err digest_once(struct store *store, uint64_t handle, uint32_t min_version,
+                                uint32_t first_block, uint32_t count, bool verify,
+                                struct store_digest *ret_digest)
 {
     struct store_digest digest = {.first_block = first_block};
     enum gfs_err err = store_chunk_get(store, handle, &digest.chunk);
@@ -61,4 +62,14 @@ enum gfs_err store_digest(struct store *store, uint64_t handle, uint32_t min_ver
     if (err == GFS_OK || err == GFS_ERR_CORRUPT)
         *ret_digest = digest;
     return err;
+}
+
+enum gfs_err store_digest(struct store *store, uint64_t handle, uint32_t min_version,
+                          uint32_t first_block, uint32_t count, bool verify,
+                          struct store_digest *ret_digest)
+{
+    enum gfs_err err = GFS_ERR_SHORT;
+    for (uint32_t tries = 0; err == GFS_ERR_SHORT && tries < STORE_DIGEST_TRIES; tries++)
+        err = digest_once(store, handle, min_version, first_block, count, verify, ret_digest);
+    return err == GFS_ERR_SHORT ? GFS_ERR_BUSY : err;
 }
