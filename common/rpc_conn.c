@@ -80,6 +80,34 @@ bool rpc_conn_push(struct rpc_conn *conn, struct rpc_out *take_out)
     return !closed;
 }
 
+static void rpc_conn_on_control_gone(struct rpc_out *out, void *arg)
+{
+    free(out);
+}
+
+enum gfs_err rpc_conn_send_control(struct rpc_conn *conn, enum gfs_msg type, uint16_t flags,
+                                   const ProtobufCMessage *msg)
+{
+    struct frame_header header = {.version = GFS_PROTO_VERSION,
+                                  .type = (uint16_t)type,
+                                  .id = RPC_NO_CALL_ID,
+                                  .flags = flags};
+    struct rpc_out *out = malloc(sizeof(*out));
+    enum gfs_err err;
+
+    if (!out)
+        return GFS_ERR_NO_MEMORY;
+    err = rpc_out_build(out, RPC_OUT_CONTROL, &header, msg, NULL);
+    if (err) {
+        free(out);
+        return err;
+    }
+    out->on_gone = rpc_conn_on_control_gone;
+    rpc_out_seal(out);
+    rpc_out_push(&conn->out, out);
+    return GFS_OK;
+}
+
 void rpc_conn_close(struct rpc_conn *conn)
 {
     pthread_mutex_lock(&conn->lock);

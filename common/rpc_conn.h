@@ -161,6 +161,9 @@ struct rpc_conn *rpc_conn_new(struct rpc_owner *owner, struct loop *loop, const 
 void rpc_conn_launch(struct rpc_conn *conn); /* start it on its loop */
 /* false: closed, nothing was taken. */
 bool rpc_conn_push(struct rpc_conn *conn, struct rpc_out *take_out);
+/* A frame that belongs to no call. Loop thread; it leaves at the end of the turn. */
+enum gfs_err rpc_conn_send_control(struct rpc_conn *conn, enum gfs_msg type, uint16_t flags,
+                                   const ProtobufCMessage *msg) GFS_MUST_CHECK;
 void rpc_conn_fail(struct rpc_conn *conn, enum gfs_err err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

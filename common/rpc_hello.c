@@ -11,34 +11,6 @@
 #include "rpc.pb-c.h"
 #include "rpc_conn.h"
 
-static void rpc_hello_on_gone(struct rpc_out *out, void *arg)
-{
-    free(out);
-}
-
-static enum gfs_err rpc_hello_queue(struct rpc_conn *conn, uint16_t flags,
-                                    const ProtobufCMessage *msg)
-{
-    struct frame_header header = {.version = GFS_PROTO_VERSION,
-                                  .type = GFS_MSG_HELLO,
-                                  .id = RPC_NO_CALL_ID,
-                                  .flags = flags};
-    struct rpc_out *out = malloc(sizeof(*out));
-    enum gfs_err err;
-
-    if (!out)
-        return GFS_ERR_NO_MEMORY;
-    err = rpc_out_build(out, RPC_OUT_CONTROL, &header, msg, NULL);
-    if (err) {
-        free(out);
-        return err;
-    }
-    out->on_gone = rpc_hello_on_gone;
-    rpc_out_seal(out);
-    rpc_out_push(&conn->out, out);
-    return GFS_OK;
-}
-
 static ProtobufCBinaryData rpc_hello_uuid(uint8_t uuid[GFS_UUID_BYTES])
 {
     return (ProtobufCBinaryData){.len = uuid_is_zero(uuid) ? 0 : GFS_UUID_BYTES, .data = uuid};
@@ -66,7 +38,7 @@ enum gfs_err rpc_hello_send(struct rpc_conn *conn)
     hello.cluster_id = rpc_hello_uuid(identity.cluster_id);
     hello.role = identity.role;
     hello.peer_id = rpc_hello_uuid(identity.peer_id);
-    return rpc_hello_queue(conn, 0, &hello.base);
+    return rpc_conn_send_control(conn, GFS_MSG_HELLO, 0, &hello.base);
 }
 
 /* The connection stays until the peer has read why. */
@@ -78,7 +50,8 @@ static enum gfs_err rpc_hello_refuse(struct rpc_conn *conn, enum gfs_err err, co
     reply.detail = (char *)detail;
     conn->state = RPC_CONN_ENDING;
     rpc_conn_fail(conn, err, "%s", detail);
-    return rpc_hello_queue(conn, FRAME_FLAG_REPLY | FRAME_FLAG_ERROR, &reply.base);
+    return rpc_conn_send_control(conn, GFS_MSG_HELLO, FRAME_FLAG_REPLY | FRAME_FLAG_ERROR,
+                                 &reply.base);
 }
 
 /* The text of a refusal, when the clusters differ. */
@@ -131,7 +104,7 @@ static enum gfs_err rpc_hello_answer(struct rpc_conn *conn, const Gfs__Hello *he
     ok.cluster_id = rpc_hello_uuid(identity.cluster_id);
     ok.role = identity.role;
     ok.peer_id = rpc_hello_uuid(identity.peer_id);
-    err = rpc_hello_queue(conn, FRAME_FLAG_REPLY, &ok.base);
+    err = rpc_conn_send_control(conn, GFS_MSG_HELLO, FRAME_FLAG_REPLY, &ok.base);
     if (!err)
         rpc_hello_open(conn);
     return err;

@@ -191,9 +191,6 @@ static bool was_lately_down(const struct service *service, uint16_t slot)
 
 static bool may_have_lease(const struct service *service, const struct chunk *chunk)
 {
-    if (chunk->references > 1) {
-        return false;
-    }
     if (chunk->truncating || is_young(service) || lease_is_known(service->leases, chunk->handle)) {
         return true;
     }
@@ -212,9 +209,6 @@ static bool may_be_in_doubt(const struct service *service, const struct chunk *c
 {
     const struct chunkmap *map = ns_chunkmap(service->parts.ns);
     uint32_t here = 0;
-    if (chunk->references > 1) {
-        return false;
-    }
     for (uint32_t i = 0; i < chunk->location_count; i++) {
         struct chunk_location location = chunk_location(map, chunk, i);
         here += location.state == CHUNK_LOCATION_OK &&
@@ -227,7 +221,7 @@ static bool wants_settling(const struct service_snapshot *snapshot, const struct
 {
     const struct settled_chunk *settled;
     HASH_FIND(hh, snapshot->settled, &chunk->handle, sizeof(chunk->handle), settled);
-    return (settled == NULL || settled->version != chunk->version) &&
+    return chunk->references <= 1 && (settled == NULL || settled->version != chunk->version) &&
            (may_have_lease(snapshot->service, chunk) || may_be_in_doubt(snapshot->service, chunk));
 }
 

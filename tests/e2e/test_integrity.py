@@ -3,6 +3,7 @@ checksum of a whole file, from what is stored beside its blocks."""
 
 import pytest
 
+import wire
 from cluster import BLOCK, MIB, random_bytes
 from test_corruption import flip_stored
 from waiting import wait_until
@@ -80,23 +81,8 @@ def test_what_cannot_be_scrubbed(cluster):
 
 
 # ---- checksum -----------------------------------------------------------------------------------
-def crc32c_table():
-    table = []
-    for byte in range(256):
-        for _ in range(8):
-            byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
-        table.append(byte)
-    return table
-
-
 def crc32c(data):
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = (crc >> 8) ^ CRC_TABLE[(crc ^ byte) & 0xFF]
-    return f"{crc ^ 0xFFFFFFFF:08x}"
-
-
-CRC_TABLE = crc32c_table()
+    return f"{wire.crc32c(data):08x}"
 
 
 def checksum_is(cluster, path, data):
